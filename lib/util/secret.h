@@ -1,0 +1,52 @@
+// tob_secrets is a set of tokens that open a door: from the environment (comma-separated) or from a file (one
+// a line, # comments), so that a token can be rotated without a gap. Only SHA-256 hashes are kept.
+//
+// Threads: tob_secrets_match and _reload from any thread; the rest from one.
+#ifndef TOB_UTIL_SECRET_H
+#define TOB_UTIL_SECRET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/error.h"
+
+#define TOB_SECRETS_MAX           64
+#define TOB_SECRET_MAX_BYTES      8192
+#define TOB_SECRET_FILE_MAX_BYTES (1u << 20)
+#define TOB_SHA256_BYTES          32
+
+typedef struct tob_secrets tob_secrets;
+
+// tob_secrets_new
+//   list   comma-separated tokens, or NULL or "";  path  a file, or NULL or "". Both together are added up.
+//   ret    owned by the caller; free with tob_secrets_free. A set without tokens is made too: see _count.
+// Errors: TOB_NOT_FOUND, TOB_PERMISSION_DENIED, TOB_IO for the file; TOB_TOO_LARGE over a cap above; TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_secrets_new(const char *list, const char *path, tob_secrets **ret);
+void tob_secrets_free(tob_secrets *secrets);
+
+size_t tob_secrets_count(tob_secrets *secrets);
+
+// tob_secrets_reload reads the file again; on an error, or when it would leave no token, the tokens stay.
+// Errors: as tob_secrets_new; TOB_PRECONDITION when no token would be left.
+TOB_MUST_USE tob_error tob_secrets_reload(tob_secrets *secrets);
+
+// tob_secrets_match: is the token one of the set? Takes the same time wherever they differ.
+bool tob_secrets_match(tob_secrets *secrets, const char *token, size_t len);
+
+// tob_bearer finds the token in "Bearer TOKEN" (RFC 6750 §2.1; the scheme in any case). Borrowed from `header`.
+// TOB_UNAUTHENTICATED when there is none.
+TOB_MUST_USE tob_error tob_bearer(const char *header, size_t len, const char **ret_token, size_t *ret_len);
+
+// tob_sha256 hashes; a few hundred nanoseconds.
+void tob_sha256(const void *bytes, size_t n, uint8_t ret[TOB_SHA256_BYTES]);
+
+// tob_equal_constant_time compares n bytes without a data-dependent branch.
+bool tob_equal_constant_time(const void *a, const void *b, size_t n);
+
+// tob_secret_read_first reads the first token of a list or file, for a caller that presents it.
+//   ret   a string; owned by the caller, free with free
+// Errors: as tob_secrets_new; TOB_NOT_FOUND when there is no token.
+TOB_MUST_USE tob_error tob_secret_read_first(const char *list, const char *path, char **ret);
+
+#endif
