@@ -1,0 +1,68 @@
+// tob_rpc_server answers calls (rpc.proto) that arrive over NNG REP, dispatched by the descriptors that
+// protoc-c makes of the services.
+//
+// Threads: handlers run on NNG's threads and must not block; a call is answered once, from any thread.
+#ifndef TOB_RPC_SERVER_H
+#define TOB_RPC_SERVER_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdint.h>
+
+#include "util/error.h"
+#include "wire/arena.h"
+
+#define TOB_RPC_DEFAULT_TIMEOUT_MS 10000
+#define TOB_RPC_MAX_TIMEOUT_MS     600000
+#define TOB_RPC_MAX_METHOD_BYTES   128
+
+typedef struct tob_rpc_server tob_rpc_server;
+typedef struct tob_rpc_call tob_rpc_call;
+
+typedef struct tob_rpc_server_options {
+    const char *url;           // "tcp://127.0.0.1:8010"; port 0 picks one
+    uint64_t contexts;         // calls that are worked on at once; more wait in their connections
+    uint64_t max_connections;  // further ones are closed at once
+    size_t max_message_bytes;  // as received; a longer one closes its connection
+    size_t max_inflated_bytes; // a body once decoded
+    size_t max_arena_bytes;    // memory of one unpacked request
+} tob_rpc_server_options;
+
+// A handler gets the unpacked request, borrowed until the call is answered. It answers with tob_rpc_reply or
+// tob_rpc_fail, at once or later.
+typedef void (*tob_rpc_handler)(tob_rpc_call *call, const ProtobufCMessage *request, void *user);
+
+// Errors: TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_rpc_server_new(const tob_rpc_server_options *options, tob_rpc_server **ret);
+
+// tob_rpc_server_add serves one method of a service, e.g. (&tobogganing__v1__ingest__descriptor, "Submit",
+// …). Before _start. Errors: TOB_NOT_FOUND when the service has no such method; TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_rpc_server_add(tob_rpc_server *server, const ProtobufCServiceDescriptor *service,
+                                          const char *method, tob_rpc_handler handler, void *user);
+
+// Errors: TOB_UNAVAILABLE when the address is taken, TOB_INVALID for a bad URL.
+TOB_MUST_USE tob_error tob_rpc_server_start(tob_rpc_server *server);
+
+// tob_rpc_server_port: the TCP port that was bound.
+uint16_t tob_rpc_server_port(const tob_rpc_server *server);
+
+// tob_rpc_server_stop takes no further calls and waits until those taken are answered and sent.
+void tob_rpc_server_stop(tob_rpc_server *server);
+void tob_rpc_server_free(tob_rpc_server *server);
+
+// Memory that lives until the call is answered.
+tob_arena *tob_rpc_call_arena(tob_rpc_call *call);
+
+// The token of "Bearer TOKEN", borrowed, or NULL.
+const char *tob_rpc_call_bearer(const tob_rpc_call *call);
+
+// When the caller stops waiting, monotonic milliseconds.
+uint64_t tob_rpc_call_deadline_ms(const tob_rpc_call *call);
+
+// tob_rpc_reply packs and sends; the response is borrowed for the call. `call` is gone afterwards.
+void tob_rpc_reply(tob_rpc_call *call, const ProtobufCMessage *response);
+
+// tob_rpc_fail answers with an error and a message for a person. retry_after_ms: 0 for none.
+void tob_rpc_fail(tob_rpc_call *call, tob_error error, uint32_t retry_after_ms, const char *format, ...)
+    TOB_PRINTF(4, 5);
+
+#endif
