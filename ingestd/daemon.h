@@ -1,0 +1,50 @@
+// tob_ingestd puts the modules together: registry and directory, tokens, committer, services, RPC server.
+//
+// Threads: one.
+#ifndef TOB_INGESTD_DAEMON_H
+#define TOB_INGESTD_DAEMON_H
+
+#include <stdint.h>
+
+#include "journal/journal.h"
+#include "util/error.h"
+
+#define TOB_INGESTD_PROBLEM_BYTES 640
+
+typedef struct tob_ingestd tob_ingestd;
+
+typedef struct tob_ingestd_settings {
+    const char *listen;
+    const char *bus_listen;
+    const char *state_dir;
+    const char *registry_url; // "" or NULL: sqlite:STATE_DIR/registry.db
+    const char *jwks_file;    // "" or NULL: none
+    const char *admin_tokens; // lists and files as util/secret.h takes them
+    const char *admin_token_file;
+    const char *cluster_tokens;
+    const char *cluster_token_file;
+    tob_journal_sync_mode journal_sync;
+    uint64_t journal_segment_bytes;
+    uint64_t report_interval_ms;
+    uint64_t rpc_contexts;
+    uint64_t max_connections;
+} tob_ingestd_settings;
+
+// tob_ingestd_new opens everything and recovers; nothing listens but the bus.
+//   settings       borrowed for the life of the object
+//   ret_problem    TOB_INGESTD_PROBLEM_BYTES; filled on an error: which part, and why
+//   ret_option     on an error: the option at fault, or NULL
+TOB_MUST_USE tob_error tob_ingestd_new(const tob_ingestd_settings *settings, tob_ingestd **ret, char *ret_problem,
+                                       const char **ret_option);
+
+// tob_ingestd_start begins to serve.
+TOB_MUST_USE tob_error tob_ingestd_start(tob_ingestd *ingestd, char *ret_problem, const char **ret_option);
+
+// tob_ingestd_reload reads token files and the JWKS again; what can't be read is logged and stays as it was.
+void tob_ingestd_reload(tob_ingestd *ingestd);
+
+// tob_ingestd_stop answers what is under way, journals, and ends all threads.
+void tob_ingestd_stop(tob_ingestd *ingestd);
+void tob_ingestd_free(tob_ingestd *ingestd);
+
+#endif

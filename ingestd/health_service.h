@@ -1,0 +1,25 @@
+// The Health service: what ingestd knows of itself. Needs no credential, answers at once.
+//
+// Threads: calls come on NNG's.
+#ifndef TOB_INGESTD_HEALTH_SERVICE_H
+#define TOB_INGESTD_HEALTH_SERVICE_H
+
+#include <stdint.h>
+
+#include "ingestd/committer.h"
+#include "ingestd/directory.h"
+#include "ingestd/ingest_service.h"
+#include "rpc/server.h"
+
+typedef struct tob_health_service {
+    tob_committer *committer; // borrowed, like the others
+    tob_directory *directory;
+    tob_ingest_service *ingest;
+    uint64_t instance;
+    uint64_t started_unix_ms;
+} tob_health_service;
+
+// `service` is borrowed and must outlive the server.
+TOB_MUST_USE tob_error tob_health_service_register(tob_health_service *service, tob_rpc_server *server);
+
+#endif

@@ -1,0 +1,205 @@
+// tobogganing-ingestd: arguments, signals, and the life of the daemon.
+#include <stdio.h>
+#include <string.h>
+
+#include "ingestd/daemon.h"
+#include "util/daemon.h"
+#include "util/log.h"
+#include "util/options.h"
+
+static tob_ingestd_settings settings;
+static tob_log_options log_options;
+static const char *sync_name;
+
+static const tob_option options[] = {
+    {.name = "listen",
+     .env = "TOBOGGANING_INGESTD_LISTEN",
+     .value = "URL",
+     .fallback = "tcp://127.0.0.1:8010",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.listen,
+     .help = "Where calls arrive: agents, gateways, exporters and tobogganctl. tcp://HOST:PORT; port 0 picks "
+             "one."},
+    {.name = "bus-listen",
+     .env = "TOBOGGANING_BUS_LISTEN",
+     .value = "URL",
+     .fallback = "tcp://127.0.0.1:8011",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.bus_listen,
+     .help = "Where exporters subscribe to the bus. It has no authentication of its own: keep it inside."},
+    {.name = "state-dir",
+     .env = "TOBOGGANING_STATE_DIR",
+     .value = "DIR",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.state_dir,
+     .help = "Where everything durable is: journal/, registry.db, issuer-key.jwk, instance. Made if missing. "
+             "Required."},
+    {.name = "registry",
+     .env = "TOBOGGANING_REGISTRY",
+     .value = "URL",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.registry_url,
+     .help =
+         "The database of clients, clusters and headends: sqlite:PATH. Without it, STATE_DIR/registry.db."},
+    {.name = "jwks-file",
+     .env = "JWKS_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.jwks_file,
+     .help = "Public keys (JWKS, RFC 7517) of another issuer whose headend tokens are accepted too. Read "
+             "again on "
+             "SIGHUP."},
+    {.name = "journal-sync",
+     .env = "TOBOGGANING_JOURNAL_SYNC",
+     .value = "MODE",
+     .fallback = "always",
+     .kind = TOB_OPTION_STRING,
+     .target = &sync_name,
+     .help = "always: a report is acknowledged when it is on stable storage. never: when the operating "
+             "system has "
+             "it; it then survives a crash of the daemon but not of the machine."},
+    {.name = "journal-segment-bytes",
+     .env = "TOBOGGANING_JOURNAL_SEGMENT_BYTES",
+     .value = "SIZE",
+     .fallback = "64MiB",
+     .kind = TOB_OPTION_BYTES,
+     .target = &settings.journal_segment_bytes,
+     .min = TOB_JOURNAL_MIN_SEGMENT,
+     .max = 1ull << 32,
+     .help = "A new file of the journal is begun past this size."},
+    {.name = "report-interval",
+     .env = "TOBOGGANING_REPORT_INTERVAL",
+     .value = "DURATION",
+     .fallback = "60s",
+     .kind = TOB_OPTION_DURATION,
+     .target = &settings.report_interval_ms,
+     .min = 1000,
+     .max = 86400000,
+     .help =
+         "How often agents are asked to report; each gets up to a tenth more or less, so that they spread."},
+    {.name = "rpc-contexts",
+     .env = "TOBOGGANING_RPC_CONTEXTS",
+     .value = "N",
+     .fallback = "256",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.rpc_contexts,
+     .min = 1,
+     .max = 65536,
+     .help = "Calls that are worked on at once; more wait in their connections."},
+    {.name = "max-connections",
+     .env = "TOBOGGANING_MAX_CONNECTIONS",
+     .value = "N",
+     .fallback = "100000",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.max_connections,
+     .min = 1,
+     .max = 10000000,
+     .help = "Connections for calls; further ones are closed at once."},
+    {.name = "admin-token-file",
+     .env = "ADMIN_TOKEN_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.admin_token_file,
+     .help = "Tokens of admins (the Registry service), one a line. Read again on SIGHUP."},
+    {.env = "ADMIN_TOKEN",
+     .value = "TOKEN[,TOKEN…]",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.admin_tokens,
+     .help = "The same, in the environment. At least one admin token is required."},
+    {.name = "cluster-token-file",
+     .env = "CLUSTER_TOKEN_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.cluster_token_file,
+     .help = "Tokens of gateways and exporters, one a line. Read again on SIGHUP."},
+    {.env = "CLUSTER_TOKEN",
+     .value = "TOKEN[,TOKEN…]",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.cluster_tokens,
+     .help = "The same, in the environment. At least one cluster token is required."},
+    TOB_LOG_OPTIONS(&log_options),
+};
+
+static const tob_command command = {
+    .program = "tobogganing-ingestd",
+    .summary = "takes the reports of the fleet, keeps them safe, and publishes them",
+    .description =
+        "Authenticates and checks batches of reports that agents and gateways submit over NNG, journals "
+        "them, "
+        "acknowledges them once they are durable, keeps the last values of every client and headend, and "
+        "publishes "
+        "changes on the bus for exporters. It also serves the registry of who may report.\n"
+        "SIGTERM and SIGINT answer what is under way and stop; SIGHUP reads token files and the JWKS again.",
+    .examples = "  ADMIN_TOKEN=… CLUSTER_TOKEN=… tobogganing-ingestd --state-dir /var/lib/tobogganing",
+    .options = options,
+    .option_count = sizeof(options) / sizeof(options[0]),
+};
+
+static int check_settings(void) {
+    if (tob_log_configure("tobogganing-ingestd", log_options.level, log_options.format)) {
+        return tob_options_error(&command, "log-level",
+                                 "'%s' with format '%s' is not one of debug, info, warn, error "
+                                 "with logfmt, json",
+                                 log_options.level, log_options.format);
+    }
+    if (!settings.state_dir || !*settings.state_dir) {
+        return tob_options_error(&command, "state-dir", "is required");
+    }
+    if (strcmp(sync_name, "always") != 0 && strcmp(sync_name, "never") != 0) {
+        return tob_options_error(&command, "journal-sync", "'%s' is not always or never", sync_name);
+    }
+    settings.journal_sync = *sync_name == 'a' ? TOB_JOURNAL_SYNC_ALWAYS : TOB_JOURNAL_SYNC_NEVER;
+    return -1;
+}
+
+static int report_failure(const char *option, const char *problem) {
+    if (option) {
+        return tob_options_error(&command, option, "%s", problem);
+    }
+    tob_err("start_failed", TOB_STR("problem", problem));
+    return 1;
+}
+
+static void serve(tob_ingestd *ingestd) {
+    tob_info("ready", TOB_STR("version", TOB_VERSION), TOB_STR("state_dir", settings.state_dir));
+    tob_daemon_notify("READY=1");
+    tob_signal got = TOB_SIGNAL_TICK;
+    while ((got = tob_daemon_wait(0)) != TOB_SIGNAL_STOP) {
+        if (got == TOB_SIGNAL_RELOAD) {
+            tob_ingestd_reload(ingestd);
+        }
+    }
+    tob_daemon_notify("STOPPING=1");
+    tob_info("stopping");
+    tob_ingestd_stop(ingestd);
+    tob_info("stopped");
+}
+
+int main(int argc, char **argv) {
+    char **args = NULL;
+    size_t arg_count = 0;
+    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    if (status < 0) {
+        status = check_settings();
+    }
+    if (status >= 0) {
+        return status;
+    }
+    tob_daemon_block_signals();
+    tob_raise_fd_limit();
+    char problem[TOB_INGESTD_PROBLEM_BYTES];
+    const char *option = NULL;
+    tob_ingestd *ingestd = NULL;
+    if (tob_ingestd_new(&settings, &ingestd, problem, &option)) {
+        return report_failure(option, problem);
+    }
+    if (tob_ingestd_start(ingestd, problem, &option)) {
+        status = report_failure(option, problem);
+        tob_ingestd_stop(ingestd);
+    } else {
+        serve(ingestd);
+        status = 0;
+    }
+    tob_ingestd_free(ingestd);
+    return status;
+}
