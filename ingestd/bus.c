@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "ingestd/rows.h"
-#include "rpc/nng_error.h"
+#include "rpc/nng.h"
 #include "wire/arena.h"
 
 enum {
@@ -67,7 +67,7 @@ tob_error tob_bus_new(const tob_bus_options *options, tob_bus **ret) {
 
 void tob_bus_free(tob_bus *bus) {
     if (bus) {
-        nng_close(bus->socket);
+        (void)!tob_nng_close(bus->socket); // nothing of ours is called back
         tob_arena_free(bus->arena);
         free(bus);
     }

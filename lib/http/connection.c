@@ -12,6 +12,8 @@
 #define USER_TIMEOUT_MS  30000
 #define LINGER_MAX_BYTES (8u << 20)
 
+#define TRIM_MIN_BYTES   (64u << 10) // what a connection must hold to be closed for it
+
 static bool has_room(const tob_http_server *server) {
     return atomic_load(&server->connections) < server->options.max_connections;
 }
@@ -82,6 +84,44 @@ static void on_close(void *data) {
     }
 }
 
+static void for_each_connection(tob_http_worker *worker, void (*fn)(tob_http_connection *)) {
+    for (h2o_linklist_t *link = worker->connections.next, *next; link != &worker->connections; link = next) {
+        next = link->next;
+        fn(H2O_STRUCT_FROM_MEMBER(tob_http_connection, link, link));
+    }
+}
+
+static size_t buffered_bytes(const tob_http_connection *connection) {
+    const h2o_buffer_t *input = connection->sock ? connection->sock->input : NULL;
+    return input && input->bytes ? input->capacity : 0;
+}
+
+// h2o's connection owns the socket: an end of input makes it close it in its own way.
+static void end_input(tob_http_connection *connection) {
+    shutdown(h2o_socket_get_fd(connection->sock), SHUT_RD);
+}
+
+static void on_trim(h2o_timeout_entry_t *entry) {
+    tob_http_worker *worker = H2O_STRUCT_FROM_MEMBER(tob_http_worker, trim, entry);
+    size_t total = 0;
+    h2o_linklist_t *link = NULL;
+    for (link = worker->connections.next; link != &worker->connections; link = link->next) {
+        total += buffered_bytes(H2O_STRUCT_FROM_MEMBER(tob_http_connection, link, link));
+    }
+    for (link = worker->connections.next; link != &worker->connections; link = link->next) {
+        tob_http_connection *connection = H2O_STRUCT_FROM_MEMBER(tob_http_connection, link, link);
+        size_t bytes = buffered_bytes(connection);
+        if (total > worker->server->options.max_buffered_bytes && !connection->req &&
+            bytes >= TRIM_MIN_BYTES) {
+            end_input(connection);
+            total -= bytes;
+        }
+    }
+    if (worker->connection_count) {
+        h2o_timeout_link(worker->context.loop, &worker->context.hundred_ms_timeout, &worker->trim);
+    }
+}
+
 static void connection_start(tob_http_worker *worker, h2o_socket_t *sock) {
     int fd = h2o_socket_get_fd(sock);
     int on = 1;
@@ -90,6 +130,10 @@ static void connection_start(tob_http_worker *worker, h2o_socket_t *sock) {
     *connection = (tob_http_connection){.worker = worker, .sock = sock, .linger_fd = -1};
     h2o_linklist_insert(&worker->connections, &connection->link);
     worker->connection_count++;
+    if (!h2o_timeout_is_linked(&worker->trim)) {
+        worker->trim.cb = on_trim;
+        h2o_timeout_link(worker->context.loop, &worker->context.hundred_ms_timeout, &worker->trim);
+    }
     sock->on_close.cb = on_close;
     sock->on_close.data = connection;
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms));
@@ -169,18 +213,10 @@ void tob_http_linger(h2o_req_t *req) {
     }
 }
 
-static void for_each_connection(tob_http_worker *worker, void (*fn)(tob_http_connection *)) {
-    for (h2o_linklist_t *link = worker->connections.next, *next; link != &worker->connections; link = next) {
-        next = link->next;
-        fn(H2O_STRUCT_FROM_MEMBER(tob_http_connection, link, link));
-    }
-}
-
-// h2o's connection owns the socket: an end of input makes it close it in its own way. Input that is there
-// already is a request, which is answered first.
+// Input that is there already is a request, which is answered first.
 static void close_if_idle(tob_http_connection *connection) {
     if (connection->sock && !connection->req && connection->sock->input->size == 0) {
-        shutdown(h2o_socket_get_fd(connection->sock), SHUT_RD);
+        end_input(connection);
     }
 }
 

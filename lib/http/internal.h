@@ -21,7 +21,8 @@ struct tob_http_worker {
     h2o_socket_t *listener; // NULL once stopping
     h2o_timeout_t linger_timeout;
     h2o_timeout_entry_t accept_again; // after the process ran out of descriptors
-    h2o_linklist_t connections;
+    h2o_timeout_entry_t trim;         // while there are connections
+    h2o_linklist_t connections;       // the oldest first
     size_t connection_count;
     tob_http_task stop_task;
     uint64_t stop_deadline_ms; // set before stop_task is posted

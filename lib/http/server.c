@@ -21,6 +21,8 @@ static void set_defaults(tob_http_server_options *options) {
     options->max_connections =
         options->max_connections ? options->max_connections : TOB_HTTP_DEFAULT_CONNECTIONS;
     options->max_body_bytes = options->max_body_bytes ? options->max_body_bytes : TOB_HTTP_DEFAULT_BODY_BYTES;
+    options->max_buffered_bytes =
+        options->max_buffered_bytes ? options->max_buffered_bytes : TOB_HTTP_DEFAULT_BUFFERED_BYTES;
     options->idle_timeout_ms =
         options->idle_timeout_ms ? options->idle_timeout_ms : TOB_HTTP_DEFAULT_IDLE_TIMEOUT_MS;
 }

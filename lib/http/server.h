@@ -21,6 +21,7 @@
 
 #define TOB_HTTP_DEFAULT_CONNECTIONS     10000
 #define TOB_HTTP_DEFAULT_BODY_BYTES      (1u << 20)
+#define TOB_HTTP_DEFAULT_BUFFERED_BYTES  (256u << 20)
 #define TOB_HTTP_DEFAULT_IDLE_TIMEOUT_MS 60000
 
 typedef struct tob_http_server tob_http_server;
@@ -45,10 +46,13 @@ typedef void (*tob_http_handler)(h2o_req_t *req, const tob_http_match *match, vo
 typedef void (*tob_http_on_response)(void *user, const char *method, const char *pattern, int status);
 
 typedef struct tob_http_server_options {
-    const char *listen;               // "HOST:PORT", "[::1]:PORT"; port 0 picks one; copied
-    uint64_t workers;                 // loops, each with a thread; 0: one for each CPU
-    uint64_t max_connections;         // over all workers; further ones wait in the kernel's queue; 0: 10 000
-    size_t max_body_bytes;            // 413 over it; 0: 1 MiB
+    const char *listen;       // "HOST:PORT", "[::1]:PORT"; port 0 picks one; copied
+    uint64_t workers;         // loops, each with a thread; 0: one for each CPU
+    uint64_t max_connections; // over all workers; further ones wait in the kernel's queue; 0: 10 000
+    size_t max_body_bytes;    // 413 over it; 0: 1 MiB
+    // Memory of a worker for requests that are still arriving. Looked after ten times a second: when it is more,
+    // the oldest connections with much of it are closed. 0: 256 MiB.
+    size_t max_buffered_bytes;
     uint64_t idle_timeout_ms;         // a connection's idle time plus one request's headers and body; 0: 60 s
     tob_http_on_response on_response; // may be NULL
     // Run on each worker's thread before it accepts, and after its last connection; may be NULL. What
@@ -102,8 +106,8 @@ typedef struct tob_http_task {
 // tob_http_post_task, likewise; `task` must stay until fn runs. Errors: TOB_CANCELLED.
 TOB_MUST_USE tob_error tob_http_post_task(tob_http_worker *worker, tob_http_task *task);
 
-// A request that an answer from another thread may outlive: holds NULL once the request is gone. Make it in
-// the handler, keep the pointer while the work is under way, and release it on the worker's thread (or on
+// A request that its answer may outlive: holds NULL once the request is gone, or once a stop that ran out of
+// time has answered it. Every handler that does not answer at once needs one. Make it in the handler, keep the pointer while the work is under way, and release it on the worker's thread (or on
 // any, once the server has stopped). _new never returns NULL.
 typedef struct tob_http_hold {
     h2o_req_t *req;

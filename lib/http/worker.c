@@ -151,6 +151,7 @@ static void tear_down(tob_http_worker *worker) {
     if (worker->connection_count) {
         return; // connections that would not end still point to the loop: it goes with the process
     }
+    h2o_timeout_unlink(&worker->trim);
     h2o_timeout_dispose(loop, &worker->linger_timeout);
     h2o_context_dispose(&worker->context);
     free(queue); // h2o 2.2 destroys it without freeing it

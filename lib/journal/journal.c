@@ -57,11 +57,10 @@ static tob_error add_chunk(tob_journal *j, const tob_journal_chunk *c) {
 
 // Where a record of `bytes` bytes goes: after the queue's end, or into a new segment when it does not fit
 // there and something is there already.
-static tob_error place_record(tob_journal *j, uint64_t bytes, tob_journal_chunk *ret, bool *ret_is_new) {
+static tob_error place_record(tob_journal *j, uint64_t bytes, tob_journal_chunk *ret) {
     uint64_t at = j->queue_end.offset;
     bool rotate = at + bytes > j->segment_bytes && at > TOB_SEGMENT_HEADER_BYTES;
-    *ret_is_new = rotate || j->chunk_count == 0;
-    if (!*ret_is_new) {
+    if (!rotate && j->chunk_count > 0) {
         *ret = j->chunks[j->chunk_count - 1];
         return TOB_OK;
     }
@@ -95,8 +94,7 @@ tob_error tob_journal_append(tob_journal *journal, const tob_journal_part *parts
         return err == TOB_TOO_LARGE ? TOB_BUSY : err;
     }
     tob_journal_chunk c;
-    bool is_new = false;
-    err = place_record(j, bytes, &c, &is_new);
+    err = place_record(j, bytes, &c);
     if (err) {
         return err;
     }

@@ -1,5 +1,6 @@
 #include "rpc/client.h"
 
+#include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
@@ -10,7 +11,7 @@
 
 #include "tobogganing/v1/rpc.pb-c.h"
 
-#include "rpc/nng_error.h"
+#include "rpc/nng.h"
 #include "rpc/status.h"
 #include "util/clock.h"
 #include "wire/batch.h"
@@ -22,6 +23,8 @@ enum {
     COMPRESS_LEVEL = 6, // batches are small and sent seldom: bytes count more than cycles
     RECONNECT_MIN_MS = 100,
     RECONNECT_MAX_MS = 1000,
+    RESEND_MS = 3600000, // longer than any call
+    STOP_GRACE_MS = 200, // for answers that are on their way
     MAX_URLS = 64,
 };
 
@@ -42,13 +45,16 @@ typedef struct slot {
 struct tob_rpc_client {
     nng_socket socket;
     bool open;
+    bool abandoned; // the socket could not be closed: NNG may still call on_pipe
     bool compress;
-    char *authorization; // "Bearer TOKEN", or ""
+    pthread_mutex_t deflater_lock;
+    tob_deflater *deflater; // made when first needed: its 256 KiB are costly to get
     slot *slots;
     size_t slot_count;
     atomic_uint connections;
-    pthread_mutex_t lock; // guards free_slots, running, stopped
+    pthread_mutex_t lock; // guards what follows
     pthread_cond_t idle;
+    char *authorization; // "Bearer TOKEN", or ""
     slot *free_slots;
     size_t running; // calls whose callback has not returned
     bool stopped;
@@ -180,8 +186,9 @@ static tob_error open_socket(tob_rpc_client *client, const tob_rpc_client_option
     }
     client->open = true;
     uint64_t max = options->reconnect_max_ms ? options->reconnect_max_ms : RECONNECT_MAX_MS;
-    // REQ sends again at once when a connection breaks; by time it need not.
-    if ((rv = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0 ||
+    // REQ sends again at once when a connection breaks; by time it need not. (Without a resend time it would not
+    // send again at all.)
+    if ((rv = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, RESEND_MS)) != 0 ||
         (rv = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS)) != 0 ||
         (rv = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMAXT, (nng_duration)max)) != 0 ||
         (rv = nng_socket_set_size(client->socket, NNG_OPT_RECVMAXSZ, TOB_MAX_INFLATED_BYTES + 4096)) != 0 ||
@@ -204,12 +211,24 @@ static tob_error open_socket(tob_rpc_client *client, const tob_rpc_client_option
     return dial(client, options->urls);
 }
 
-static char *authorization_of(const char *bearer) {
-    char *text = NULL;
-    if (!bearer || !*bearer) {
-        return strdup("");
+static void forget(char *secret) {
+    if (secret) {
+        explicit_bzero(secret, strlen(secret));
     }
-    return asprintf(&text, "Bearer %s", bearer) < 0 ? NULL : text;
+    free(secret);
+}
+
+tob_error tob_rpc_client_set_bearer(tob_rpc_client *client, const char *bearer) {
+    char *text = NULL;
+    if (asprintf(&text, "%s%s", bearer && *bearer ? "Bearer " : "", bearer ? bearer : "") < 0) {
+        return TOB_NO_MEMORY;
+    }
+    pthread_mutex_lock(&client->lock);
+    char *before = client->authorization;
+    client->authorization = text;
+    pthread_mutex_unlock(&client->lock);
+    forget(before);
+    return TOB_OK;
 }
 
 tob_error tob_rpc_client_new(const tob_rpc_client_options *options, tob_rpc_client **ret) {
@@ -218,12 +237,19 @@ tob_error tob_rpc_client_new(const tob_rpc_client_options *options, tob_rpc_clie
         return TOB_NO_MEMORY;
     }
     pthread_mutex_init(&client->lock, NULL);
-    pthread_cond_init(&client->idle, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); // wait_idle's
+    pthread_cond_init(&client->idle, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&client->deflater_lock, NULL);
     client->compress = options->compress;
     client->slot_count = options->max_in_flight ? options->max_in_flight : DEFAULT_IN_FLIGHT;
     client->slots = calloc(client->slot_count, sizeof(*client->slots));
-    client->authorization = authorization_of(options->bearer);
-    tob_error err = client->slots && client->authorization ? open_socket(client, options) : TOB_NO_MEMORY;
+    tob_error err = client->slots ? tob_rpc_client_set_bearer(client, options->bearer) : TOB_NO_MEMORY;
+    if (!err) {
+        err = open_socket(client, options);
+    }
     if (err) {
         tob_rpc_client_free(client);
         return err;
@@ -232,19 +258,43 @@ tob_error tob_rpc_client_new(const tob_rpc_client_options *options, tob_rpc_clie
     return TOB_OK;
 }
 
+// Waits until no call is running, or for `ms`. The lock is held.
+static void wait_idle(tob_rpc_client *client, uint64_t ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    int rv = 0;
+    while (client->running > 0 && rv != ETIMEDOUT) {
+        rv = pthread_cond_timedwait(&client->idle, &client->lock, &until);
+    }
+}
+
 void tob_rpc_client_stop(tob_rpc_client *client) {
     pthread_mutex_lock(&client->lock);
     client->stopped = true;
+    wait_idle(client, STOP_GRACE_MS); // see tob_nng_close: nothing should be arriving then
     pthread_mutex_unlock(&client->lock);
-    if (client->open) {
-        nng_close(client->socket);
-        client->open = false;
+    for (size_t i = 0; i < client->slot_count && client->slots[i].aio; i++) {
+        nng_aio_cancel(client->slots[i].aio);
     }
     pthread_mutex_lock(&client->lock);
     while (client->running > 0) {
-        pthread_cond_wait(&client->idle, &client->lock);
+        // A call that was between its send and its receive when it was cancelled goes on: cancel that too.
+        wait_idle(client, STOP_GRACE_MS);
+        for (size_t i = 0; client->running > 0 && i < client->slot_count; i++) {
+            nng_aio_cancel(client->slots[i].aio);
+        }
     }
     pthread_mutex_unlock(&client->lock);
+    if (client->open) {
+        client->abandoned = !tob_nng_close(client->socket);
+        client->open = false;
+    }
 }
 
 void tob_rpc_client_free(tob_rpc_client *client) {
@@ -252,18 +302,20 @@ void tob_rpc_client_free(tob_rpc_client *client) {
         return;
     }
     tob_rpc_client_stop(client);
+    if (client->abandoned) {
+        return;
+    }
     for (size_t i = 0; client->slots && i < client->slot_count; i++) {
         if (client->slots[i].aio) {
             nng_aio_stop(client->slots[i].aio);
             nng_aio_free(client->slots[i].aio);
         }
     }
-    if (client->authorization) {
-        explicit_bzero(client->authorization, strlen(client->authorization));
-    }
     pthread_mutex_destroy(&client->lock);
     pthread_cond_destroy(&client->idle);
-    free(client->authorization);
+    pthread_mutex_destroy(&client->deflater_lock);
+    tob_deflater_free(client->deflater);
+    forget(client->authorization);
     free(client->slots);
     free(client);
 }
@@ -272,21 +324,41 @@ unsigned tob_rpc_client_connections(const tob_rpc_client *client) {
     return atomic_load(&client->connections);
 }
 
-// zlib when that is smaller; `compressed` keeps the bytes.
-static void compress_body(Tobogganing__V1__Request *request, tob_buffer *compressed) {
-    tob_deflater *deflater = NULL;
-    if (tob_deflater_new(COMPRESS_LEVEL, &deflater) == TOB_OK &&
-        tob_deflate(deflater, request->body.data, request->body.len, compressed) == TOB_OK &&
+// zlib when that is smaller; `compressed` keeps the bytes. A caller that finds the client's deflater in use takes
+// one of its own rather than wait.
+static void compress_body(tob_rpc_client *client, Tobogganing__V1__Request *request, tob_buffer *compressed) {
+    tob_deflater *own = NULL;
+    bool shared = pthread_mutex_trylock(&client->deflater_lock) == 0;
+    tob_deflater **deflater = shared ? &client->deflater : &own;
+    if ((*deflater || tob_deflater_new(COMPRESS_LEVEL, deflater) == TOB_OK) &&
+        tob_deflate(*deflater, request->body.data, request->body.len, compressed) == TOB_OK &&
         compressed->len < request->body.len) {
         request->encoding = TOBOGGANING__V1__ENCODING__ENCODING_ZLIB;
         request->body.data = compressed->data;
         request->body.len = compressed->len;
     }
-    tob_deflater_free(deflater);
+    if (shared) {
+        pthread_mutex_unlock(&client->deflater_lock);
+    }
+    tob_deflater_free(own);
 }
 
-static tob_error make_message(const tob_rpc_client *client, const char *method, const void *body,
-                              size_t body_len, uint32_t timeout_ms, nng_msg **ret) {
+static tob_error pack_message(tob_rpc_client *client, Tobogganing__V1__Request *request, nng_msg **ret) {
+    nng_msg *msg = NULL;
+    pthread_mutex_lock(&client->lock);
+    request->authorization = client->authorization;
+    size_t n = tobogganing__v1__request__get_packed_size(request);
+    tob_error err = n > TOB_MAX_BATCH_BYTES ? TOB_TOO_LARGE : tob_error_from_nng(nng_msg_alloc(&msg, n));
+    if (!err) {
+        tobogganing__v1__request__pack(request, nng_msg_body(msg));
+        *ret = msg;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return err;
+}
+
+static tob_error make_message(tob_rpc_client *client, const char *method, const void *body, size_t body_len,
+                              uint32_t timeout_ms, nng_msg **ret) {
     if (body_len > TOB_MAX_INFLATED_BYTES) {
         return TOB_TOO_LARGE;
     }
@@ -295,19 +367,12 @@ static tob_error make_message(const tob_rpc_client *client, const char *method, 
     request.timeout_ms = timeout_ms;
     request.size = (uint32_t)body_len;
     request.body = (ProtobufCBinaryData){.len = body_len, .data = (uint8_t *)body};
-    request.authorization = client->authorization;
     tob_buffer compressed;
     tob_buffer_init(&compressed, TOB_MAX_INFLATED_BYTES * 2);
     if (client->compress && body_len > COMPRESS_ABOVE_BYTES) {
-        compress_body(&request, &compressed);
+        compress_body(client, &request, &compressed);
     }
-    nng_msg *msg = NULL;
-    size_t n = tobogganing__v1__request__get_packed_size(&request);
-    tob_error err = n > TOB_MAX_BATCH_BYTES ? TOB_TOO_LARGE : tob_error_from_nng(nng_msg_alloc(&msg, n));
-    if (!err) {
-        tobogganing__v1__request__pack(&request, nng_msg_body(msg));
-        *ret = msg;
-    }
+    tob_error err = pack_message(client, &request, ret);
     tob_buffer_fini(&compressed);
     return err;
 }

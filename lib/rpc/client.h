@@ -52,6 +52,9 @@ TOB_MUST_USE tob_error tob_rpc_client_call(tob_rpc_client *client, const char *m
                                            size_t body_len, uint32_t timeout_ms, tob_rpc_done done,
                                            void *user);
 
+// tob_rpc_client_set_bearer changes the token for the calls to come; copied. TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_rpc_client_set_bearer(tob_rpc_client *client, const char *bearer);
+
 // A failure as tob_rpc_client_call_wait reports it.
 typedef struct tob_rpc_failure {
     char message[TOB_RPC_MESSAGE_BYTES];

@@ -13,7 +13,7 @@
 
 #include "tobogganing/v1/rpc.pb-c.h"
 
-#include "rpc/nng_error.h"
+#include "rpc/nng.h"
 #include "rpc/status.h"
 #include "util/clock.h"
 #include "util/secret.h"
@@ -39,7 +39,8 @@ struct tob_rpc_call {
     tob_rpc_server *server;
     nng_ctx ctx;
     nng_aio *aio;
-    call_state state; // under the server's lock
+    pthread_mutex_t lock; // guards state; of its own, so that calls don't wait for each other
+    call_state state;
     tob_arena *arena;
     tob_inflater *inflater; // made when first needed
     tob_deflater *deflater; // likewise
@@ -56,11 +57,12 @@ struct tob_rpc_server {
     tob_rpc_call *calls;
     size_t call_count; // that have a context
     atomic_size_t connections;
-    pthread_mutex_t lock; // guards stopping, active and the calls' states
-    pthread_cond_t idle;
     bool open;
-    bool stopping;
-    size_t active;
+    bool abandoned; // the socket could not be closed: NNG may still call on_pipe
+    atomic_bool stopping;
+    pthread_mutex_t lock; // guards active
+    pthread_cond_t idle;
+    size_t active; // calls that are not retired
 };
 
 tob_error tob_rpc_server_new(const tob_rpc_server_options *options, tob_rpc_server **ret) {
@@ -73,6 +75,9 @@ tob_error tob_rpc_server_new(const tob_rpc_server_options *options, tob_rpc_serv
     pthread_cond_init(&server->idle, NULL);
     server->calls = calloc(options->contexts, sizeof(*server->calls));
     server->options.url = strdup(options->url);
+    for (size_t i = 0; server->calls && i < options->contexts; i++) {
+        pthread_mutex_init(&server->calls[i].lock, NULL);
+    }
     if (!server->calls || !server->options.url) {
         tob_rpc_server_free(server);
         return TOB_NO_MEMORY;
@@ -100,25 +105,32 @@ tob_error tob_rpc_server_add(tob_rpc_server *server, const ProtobufCServiceDescr
     return TOB_OK;
 }
 
-// Starts to receive, or retires the call when the server stops.
-static void receive(tob_rpc_call *call) {
-    tob_rpc_server *server = call->server;
+static void retire(tob_rpc_server *server) {
     pthread_mutex_lock(&server->lock);
-    if (server->stopping) {
-        call->state = CALL_IDLE;
-        server->active--;
-        pthread_cond_signal(&server->idle);
-    } else {
-        call->state = CALL_RECEIVING;
-        nng_ctx_recv(call->ctx, call->aio);
-    }
+    server->active--;
+    pthread_cond_signal(&server->idle);
     pthread_mutex_unlock(&server->lock);
 }
 
+// Starts to receive, or retires the call when the server stops: _stop sets `stopping` before it looks at the
+// state, so it finds each call either receiving or on its way to see that.
+static void receive(tob_rpc_call *call) {
+    pthread_mutex_lock(&call->lock);
+    bool stopping = atomic_load(&call->server->stopping);
+    call->state = stopping ? CALL_IDLE : CALL_RECEIVING;
+    if (!stopping) {
+        nng_ctx_recv(call->ctx, call->aio);
+    }
+    pthread_mutex_unlock(&call->lock);
+    if (stopping) {
+        retire(call->server);
+    }
+}
+
 static void set_state(tob_rpc_call *call, call_state state) {
-    pthread_mutex_lock(&call->server->lock);
+    pthread_mutex_lock(&call->lock);
     call->state = state;
-    pthread_mutex_unlock(&call->server->lock);
+    pthread_mutex_unlock(&call->lock);
 }
 
 static void send_response(tob_rpc_call *call, Tobogganing__V1__Response *response) {
@@ -265,9 +277,9 @@ static void handle(tob_rpc_call *call, nng_msg *msg) {
 static void on_aio(void *arg) {
     tob_rpc_call *call = arg;
     int result = nng_aio_result(call->aio);
-    pthread_mutex_lock(&call->server->lock);
+    pthread_mutex_lock(&call->lock);
     call_state state = call->state;
-    pthread_mutex_unlock(&call->server->lock);
+    pthread_mutex_unlock(&call->lock);
     if (state == CALL_RECEIVING && result == 0) {
         handle(call, nng_aio_get_msg(call->aio));
         return;
@@ -350,13 +362,16 @@ void tob_rpc_server_stop(tob_rpc_server *server) {
     if (!server->open) {
         return;
     }
-    pthread_mutex_lock(&server->lock);
-    server->stopping = true;
+    atomic_store(&server->stopping, true);
     for (size_t i = 0; i < server->call_count; i++) {
-        if (server->calls[i].state == CALL_RECEIVING) {
-            nng_aio_cancel(server->calls[i].aio);
+        tob_rpc_call *call = &server->calls[i];
+        pthread_mutex_lock(&call->lock);
+        if (call->state == CALL_RECEIVING) {
+            nng_aio_cancel(call->aio);
         }
+        pthread_mutex_unlock(&call->lock);
     }
+    pthread_mutex_lock(&server->lock);
     while (server->active > 0) {
         pthread_cond_wait(&server->idle, &server->lock);
     }
@@ -367,7 +382,7 @@ void tob_rpc_server_stop(tob_rpc_server *server) {
     // A response counts as sent when its connection has taken it, which is before the kernel has; NNG offers
     // nothing to wait for, and closing drops it.
     nng_msleep(LINGER_MS);
-    nng_close(server->socket);
+    server->abandoned = !tob_nng_close(server->socket);
     server->open = false;
 }
 
@@ -376,7 +391,10 @@ void tob_rpc_server_free(tob_rpc_server *server) {
         return;
     }
     if (server->open) {
-        nng_close(server->socket);
+        server->abandoned = !tob_nng_close(server->socket);
+    }
+    if (server->abandoned) {
+        return;
     }
     for (size_t i = 0; server->calls && i < server->options.contexts; i++) {
         tob_rpc_call *call = &server->calls[i];
@@ -387,6 +405,7 @@ void tob_rpc_server_free(tob_rpc_server *server) {
         tob_arena_free(call->arena);
         tob_inflater_free(call->inflater);
         tob_deflater_free(call->deflater);
+        pthread_mutex_destroy(&call->lock);
     }
     pthread_mutex_destroy(&server->lock);
     pthread_cond_destroy(&server->idle);

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -397,6 +398,51 @@ static void connections_over_the_cap_wait_until_one_closes(void **state) {
     stop(f);
 }
 
+// Reads until the server closes, whether or not in good order.
+static void wait_closed(int fd) {
+    char byte = 0;
+    errno = 0;
+    assert_true(recv(fd, &byte, 1, 0) <= 0);
+    assert_int_not_equal(errno, EAGAIN);
+}
+
+static void the_oldest_of_those_that_fill_memory_is_closed(void **state) {
+    enum { SENDERS = 3, PART = 200000, LENGTH = 400000 };
+    static char part[PART];
+    static int served;
+    tob_http_server_options options = {.listen = "127.0.0.1:0",
+                                       .workers = 1,
+                                       .max_body_bytes = LENGTH,
+                                       .max_buffered_bytes = 600000};
+    tob_http_server *server = NULL;
+    int fds[SENDERS];
+    (void)state;
+    assert_int_equal(tob_http_server_new(&options, &server), TOB_OK);
+    assert_int_equal(tob_http_server_route(server, "POST", "/echo", on_echo, &served), TOB_OK);
+    assert_int_equal(tob_http_server_start(server), TOB_OK);
+    memset(part, 'x', sizeof(part));
+    for (int i = 0; i < SENDERS; i++) {
+        char head[128];
+        fds[i] = peer_dial(tob_http_server_port(server));
+        snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", LENGTH);
+        peer_put(fds[i], head);
+        peer_put_bytes(fds[i], part, sizeof(part));
+    }
+    wait_closed(fds[0]);
+    const char *request = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok";
+    assert_has(peer_ask(tob_http_server_port(server), request, strlen(request)), "\r\n\r\nok");
+    for (size_t at = PART; at < LENGTH; at += PART) {
+        peer_put_bytes(fds[SENDERS - 1], part, LENGTH - at < PART ? LENGTH - at : PART);
+    }
+    char first = 0; // alone it fits
+    assert_int_equal(recv(fds[SENDERS - 1], &first, 1, 0), 1);
+    for (int i = 0; i < SENDERS; i++) {
+        close(fds[i]);
+    }
+    tob_http_server_stop(server, 0);
+    tob_http_server_free(server);
+}
+
 static void an_idle_connection_is_closed_after_its_time(void **state) {
     fixture *f = start(1, 0, 100);
     (void)state;
@@ -501,6 +547,7 @@ int main(void) {
         cmocka_unit_test(another_thread_answers_by_post),
         cmocka_unit_test(a_hold_forgets_a_request_that_is_gone),
         cmocka_unit_test(connections_over_the_cap_wait_until_one_closes),
+        cmocka_unit_test(the_oldest_of_those_that_fill_memory_is_closed),
         cmocka_unit_test(an_idle_connection_is_closed_after_its_time),
         cmocka_unit_test(a_stop_lets_requests_finish_and_closes_idle_connections),
         cmocka_unit_test(a_stop_ends_a_response_that_stalls),

@@ -16,6 +16,7 @@
 #include "ingestd/bus.h"
 #include "ingestd/committer.h"
 #include "rpc/client.h"
+#include "rpc/nng.h"
 #include "util/clock.h"
 #include "util/index.h"
 #include "wire/batch.h"
@@ -111,7 +112,7 @@ static void stop(void) {
     tob_committer_stop(committer);
     tob_rpc_server_free(server);
     tob_committer_free(committer);
-    nng_close(subscriber);
+    assert_true(tob_nng_close(subscriber));
 }
 
 static int setup(void **state) {

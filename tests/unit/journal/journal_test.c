@@ -161,6 +161,13 @@ static void write_file(const char *path, const uint8_t *bytes, size_t n) {
     close(fd);
 }
 
+static void patch_file(const char *path, const uint8_t *bytes, size_t n) {
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, bytes, n, 0), n);
+    close(fd);
+}
+
 static void what_was_synced_is_read_back_in_order_with_its_positions(void **state) {
     fixture *f = *state;
     seen s = {0};
@@ -472,6 +479,22 @@ static void damage_in_a_segment_that_is_not_the_last_is_refused(void **state) {
         write_file(path, bytes, n);
         free(bytes);
     }
+    // The next segment says that this one ends within a record.
+    segment_path(f, 2, path);
+    size_t header_n = 0;
+    uint8_t *second = read_file(path, &header_n);
+    uint8_t header[40];
+    memcpy(header, second, sizeof(header));
+    header[24] = (uint8_t)(header[24] - 8);
+    uint32_t crc = tob_crc32c(0, header, 32);
+    memcpy(header + 32, &crc, sizeof(crc));
+    patch_file(path, header, sizeof(header));
+    uint64_t none = 0;
+    tob_journal_problem elsewhere = {""};
+    assert_int_equal(try_open(f, &s, &journal, &none, &elsewhere), TOB_DAMAGED);
+    assert_non_null(strstr(elsewhere.text, "ends elsewhere"));
+    patch_file(path, second, sizeof(header));
+    free(second);
     snprintf(kept, sizeof(kept), "%s/kept", f->dir);
     segment_path(f, 2, path);
     assert_int_equal(rename(path, kept), 0);
@@ -519,29 +542,39 @@ static void a_segment_whose_making_was_interrupted_is_made_again(void **state) {
     assert_int_equal(try_open(f, &s, &journal, &cut, &problem), TOB_DAMAGED);
 }
 
-static void a_payload_that_holds_another_journals_records_is_only_a_payload(void **state) {
+// Appends `n` bytes as a record, tears its last byte off and expects the record to be cut, whatever is in it.
+static void expect_torn(const fixture *f, const uint8_t *bytes, size_t n, size_t records_before) {
+    seen s = {0};
+    tob_journal *journal = open_ok(f, &s, NULL);
+    assert_int_equal(s.count, records_before);
+    tob_position at;
+    tob_journal_part part = {bytes, n};
+    assert_int_equal(tob_journal_append(journal, &part, 1, &at), TOB_OK);
+    sync_ok(journal);
+    tob_journal_close(journal);
+    char path[160];
+    segment_path(f, 1, path);
+    assert_int_equal(truncate(path, (off_t)(at.offset + 16 + n - 1)), 0);
+    uint64_t cut = 0;
+    journal = open_ok(f, &s, &cut);
+    assert_int_equal(s.count, records_before);
+    assert_in_range(cut, 1, 16 + n - 1); // without the zeros at its end
+    tob_journal_close(journal);
+}
+
+static void a_payload_that_holds_records_is_only_a_payload(void **state) {
     fixture *f = *state;
     uint8_t *bytes = NULL;
     size_t n = 0, end[7];
     make_small(f, end, &bytes, &n);
-    fixture other = *f;
-    snprintf(other.journal, sizeof(other.journal), "%s/other", f->dir);
-    seen s = {0};
-    tob_journal *journal = open_ok(&other, &s, NULL);
-    tob_position at;
-    tob_journal_part part = {bytes + 40, n - 40};
-    assert_int_equal(tob_journal_append(journal, &part, 1, &at), TOB_OK);
-    sync_ok(journal);
-    tob_journal_close(journal);
+    // Another journal's, at another offset and at the offset where they were.
+    for (size_t shift = 40; shift <= 56; shift += 16) {
+        fixture other = *f;
+        snprintf(other.journal, sizeof(other.journal), "%s/other-%zu", f->dir, shift);
+        expect_torn(&other, bytes + shift, n - shift, 0);
+    }
+    expect_torn(f, bytes + 40, n - 40, 6); // its own
     free(bytes);
-    char path[160];
-    segment_path(&other, 1, path);
-    assert_int_equal(truncate(path, (off_t)n), 0); // torn: what is left of it must not be taken for records
-    uint64_t cut = 0;
-    journal = open_ok(&other, &s, &cut);
-    assert_int_equal(s.count, 0);
-    assert_int_equal(cut, n - 40);
-    tob_journal_close(journal);
 }
 
 static void a_journal_that_is_open_is_busy(void **state) {
@@ -656,10 +689,18 @@ static void a_write_that_does_not_fit_is_dropped_whole_and_the_journal_goes_on_l
     append(journal, 60, 300000);
     append(journal, 61, 20 << 20);
     expect_dropped(journal);
+    // The same, with room to allocate.
+    limit_file_size(4 << 20);
+    append(journal, 70, 300000);
+    append(journal, 71, 20 << 20);
+    expect_dropped(journal);
     tob_position at = append(journal, 2, 1000);
     sync_ok(journal);
     assert_int_equal(at.segment, 1);
     limit_file_size(RLIM_INFINITY);
+    tob_journal_close(journal);
+    journal = open_ok(f, &s, NULL); // nothing is left of what was dropped
+    assert_int_equal(s.count, 2);
     append(journal, 3, 2 << 20);
     sync_ok(journal);
     assert_int_equal(tob_journal_end(journal).segment, 2);
@@ -759,7 +800,7 @@ int main(void) {
         TEST(a_flipped_bit_is_refused_or_cut_and_never_a_wrong_payload),
         TEST(damage_in_a_segment_that_is_not_the_last_is_refused),
         TEST(a_segment_whose_making_was_interrupted_is_made_again),
-        TEST(a_payload_that_holds_another_journals_records_is_only_a_payload),
+        TEST(a_payload_that_holds_records_is_only_a_payload),
         TEST(a_journal_that_is_open_is_busy),
         TEST(a_newer_format_is_refused_as_such),
         TEST(what_the_reader_refuses_ends_the_opening),

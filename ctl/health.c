@@ -1,0 +1,105 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tobogganing/v1/health.pb-c.h"
+
+#include "ctl/output.h"
+#include "ctl/session.h"
+
+#define SERVING TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_SERVING
+
+typedef Tobogganing__V1__HealthCheckResponse health;
+
+// Parses, connects and asks. Returns the exit status; *ret is owned by the caller.
+static int check(const char *name, const char *summary, int argc, char **argv, tob_ctl_session *session,
+                 health **ret) {
+    const tob_option options[] = {TOB_CTL_SERVER_OPTIONS(session)};
+    const tob_command command = {.program = TOB_CTL_PROGRAM,
+                                 .name = name,
+                                 .summary = summary,
+                                 .options = options,
+                                 .option_count = sizeof(options) / sizeof(options[0])};
+    char **args = NULL;
+    size_t arg_count = 0;
+    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    if (status >= 0) {
+        return status;
+    }
+    Tobogganing__V1__HealthCheckRequest request = TOBOGGANING__V1__HEALTH_CHECK_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    status = tob_ctl_open(session, &command, false);
+    if (status == 0) {
+        status = tob_ctl_call(session, "/tobogganing.v1.Health/Check", &request.base,
+                              &tobogganing__v1__health_check_response__descriptor, TOB_OK, &response);
+    }
+    tob_ctl_close(session);
+    *ret = (health *)response;
+    return status;
+}
+
+static void print_status_line(const health *h) {
+    bool reason = h->status != SERVING && *h->reason;
+    printf("%s%s%s\n", h->status == SERVING ? "serving" : "not serving", reason ? ": " : "",
+           reason ? h->reason : "");
+}
+
+int tob_ctl_health(int argc, char **argv) {
+    tob_ctl_session session = {.client = NULL};
+    health *h = NULL;
+    int status =
+        check("health", "say whether ingestd serves; the exit status says it too", argc, argv, &session, &h);
+    if (h) {
+        if (session.json) {
+            status = tob_ctl_print_json(tob_ctl_json(&h->base));
+        } else {
+            print_status_line(h);
+            status = tob_ctl_finish(0);
+        }
+        status = status == 0 && h->status != SERVING ? 1 : status;
+        tobogganing__v1__health_check_response__free_unpacked(h, NULL);
+    }
+    return status;
+}
+
+static void print_all(const health *h, const char *server) {
+    char started[TOB_CTL_TIME_BYTES];
+    printf("ingestd at %s: ", server);
+    print_status_line(h);
+    printf("  version              %s\n", h->version);
+    printf("  started              %s\n", tob_ctl_time(h->started_unix_ms, started));
+    printf("  instance             %016" PRIx64 "\n", h->instance);
+    printf("  epoch                %016" PRIx64 "\n", h->epoch);
+    printf("Registered\n");
+    printf("  clusters             %" PRIu64 "\n", h->clusters);
+    printf("  clients              %" PRIu64 "\n", h->clients);
+    printf("  headends             %" PRIu64 "\n", h->headends);
+    printf("Reporting\n");
+    printf("  clients              %" PRIu64 "\n", h->reporting_clients);
+    printf("  headends             %" PRIu64 "\n", h->reporting_headends);
+    printf("Since the start\n");
+    printf("  stored samples       %" PRIu64 "\n", h->stored_samples);
+    printf("  rejected series      %" PRIu64 "\n", h->rejected_series);
+    printf("  commits              %" PRIu64 "\n", h->commits);
+    printf("Journal\n");
+    if (h->journal_end) {
+        printf("  end                  segment %" PRIu64 " offset %" PRIu64 "\n", h->journal_end->segment,
+               h->journal_end->offset);
+    }
+    printf("  bytes on disk        %" PRIu64 "\n", h->journal_bytes);
+}
+
+int tob_ctl_status(int argc, char **argv) {
+    tob_ctl_session session = {.client = NULL};
+    health *h = NULL;
+    int status = check("status", "print what ingestd tells about itself", argc, argv, &session, &h);
+    if (h) {
+        if (session.json) {
+            status = tob_ctl_print_json(tob_ctl_json(&h->base));
+        } else {
+            print_all(h, session.server);
+            status = tob_ctl_finish(0);
+        }
+        tobogganing__v1__health_check_response__free_unpacked(h, NULL);
+    }
+    return status;
+}

@@ -1,0 +1,47 @@
+// What tobogganctl prints on stdout: protobuf messages as JSON, or columns for people.
+//
+// Threads: main thread. Errors: a write that fails (a full disk, a closed pipe) is reported once, by
+// tob_ctl_finish.
+#ifndef TOB_CTL_OUTPUT_H
+#define TOB_CTL_OUTPUT_H
+
+#include <jansson.h>
+#include <protobuf-c/protobuf-c.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TOB_CTL_MAX_COLUMNS 8
+#define TOB_CTL_TIME_BYTES  32
+
+// tob_ctl_json makes JSON of any message, under the names of its .proto: 64-bit identities (fixed64) become
+// 16 hex digits, enums their names, numbers over 2^63-1 strings. Owned by the caller, json_decref; NULL: no
+// memory.
+json_t *tob_ctl_json(const ProtobufCMessage *message);
+
+// tob_ctl_print_json prints and frees `value` (NULL: there was no memory to make it). Returns the exit
+// status.
+int tob_ctl_print_json(json_t *value);
+
+// A table is printed in pages; columns only get wider.
+typedef struct tob_ctl_column {
+    const char *title;
+    const char *field; // of the JSON objects; …_unix_ms is shown as a time
+} tob_ctl_column;
+
+typedef struct tob_ctl_table {
+    const tob_ctl_column *columns;
+    size_t column_count;
+    size_t widths[TOB_CTL_MAX_COLUMNS]; // 0 at first
+} tob_ctl_table;
+
+// tob_ctl_print_page prints an array of objects, under titles when it is the first page. An empty cell is
+// "-".
+void tob_ctl_print_page(tob_ctl_table *table, const json_t *objects);
+
+// tob_ctl_time formats Unix milliseconds as RFC 3339 in UTC ("2026-11-22T10:00:00Z"); "" for 0. Returns `to`.
+const char *tob_ctl_time(uint64_t unix_ms, char to[TOB_CTL_TIME_BYTES]);
+
+// tob_ctl_finish flushes stdout: returns `status`, or 1 after printing why when that failed.
+int tob_ctl_finish(int status);
+
+#endif

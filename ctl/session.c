@@ -1,0 +1,81 @@
+#include "ctl/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rpc/status.h"
+#include "util/secret.h"
+
+static int read_token(const tob_ctl_session *session, const tob_command *command, char **ret) {
+    bool given = session->admin_token && *session->admin_token;
+    bool file = session->admin_token_file && *session->admin_token_file;
+    if (!given && !file) {
+        return tob_options_error(command, "ADMIN_TOKEN", "is needed, or a file with it: --admin-token-file");
+    }
+    tob_error err = tob_secret_read_first(session->admin_token, session->admin_token_file, ret);
+    if (err) {
+        return tob_options_error(command, file ? "admin-token-file" : "ADMIN_TOKEN", "%s%s%s",
+                                 file ? session->admin_token_file : "", file ? ": " : "",
+                                 tob_error_string(err));
+    }
+    return 0;
+}
+
+int tob_ctl_open(tob_ctl_session *session, const tob_command *command, bool admin) {
+    char *token = NULL;
+    int status = admin ? read_token(session, command, &token) : 0;
+    if (status) {
+        return status;
+    }
+    tob_rpc_client_options options = {.urls = session->server, .max_in_flight = 1, .bearer = token};
+    tob_error err = tob_rpc_client_new(&options, &session->client);
+    if (token) {
+        explicit_bzero(token, strlen(token));
+    }
+    free(token);
+    if (err == TOB_INVALID) {
+        return tob_options_error(command, "server", "'%s' is not a URL like tcp://127.0.0.1:8010",
+                                 session->server);
+    }
+    if (err) {
+        fprintf(stderr, TOB_CTL_PROGRAM ": %s\n", tob_error_string(err));
+    }
+    return err ? 1 : 0;
+}
+
+void tob_ctl_close(tob_ctl_session *session) {
+    if (session->client) {
+        tob_rpc_client_stop(session->client);
+        tob_rpc_client_free(session->client);
+        session->client = NULL;
+    }
+}
+
+static void print_failure(const tob_ctl_session *session, tob_error error, const char *message) {
+    bool connected = tob_rpc_client_connections(session->client) > 0;
+    if (error == TOB_DEADLINE && !connected) {
+        error = TOB_UNAVAILABLE; // it waited for a connection all the time
+    }
+    fprintf(stderr, TOB_CTL_PROGRAM ": %s: %s", tob_status_name(tob_status_code(error)),
+            *message ? message : tob_error_string(error));
+    if (error == TOB_UNAVAILABLE || error == TOB_DEADLINE) {
+        fprintf(stderr, " (is ingestd running at %s? see --server)", session->server);
+    } else if (error == TOB_UNAUTHENTICATED || error == TOB_PERMISSION_DENIED) {
+        fprintf(stderr, " (is ADMIN_TOKEN one that ingestd at %s was started with?)", session->server);
+    } else if (error == TOB_UNIMPLEMENTED) {
+        fprintf(stderr, " (is ingestd at %s of another version? this is %s)", session->server, TOB_VERSION);
+    }
+    fputc('\n', stderr);
+}
+
+int tob_ctl_call(tob_ctl_session *session, const char *method, const ProtobufCMessage *request,
+                 const ProtobufCMessageDescriptor *response_type, tob_error accept, ProtobufCMessage **ret) {
+    tob_rpc_failure failure = {.message = ""};
+    tob_error err = tob_rpc_client_call_wait(session->client, method, request, response_type,
+                                             (uint32_t)session->timeout_ms, ret, &failure);
+    if (err && err != accept) {
+        print_failure(session, err, failure.message);
+    }
+    return err && err != accept ? 1 : 0;
+}

@@ -1,0 +1,68 @@
+// tob_ctl_session is one connection to ingestd, with the options that every command has.
+//
+// Threads: main thread. Errors: printed on stderr, once, as "tobogganctl: CODE: message (what to look at)";
+// the return value is the exit status: 0, 1 for a failed call, 2 for a wrong configuration.
+#ifndef TOB_CTL_SESSION_H
+#define TOB_CTL_SESSION_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+
+#include "ctl/command.h"
+#include "rpc/client.h"
+#include "util/options.h"
+
+typedef struct tob_ctl_session {
+    const char *server;
+    const char *admin_token;
+    const char *admin_token_file;
+    uint64_t timeout_ms;
+    bool json;
+    tob_rpc_client *client;
+} tob_ctl_session;
+
+#define TOB_CTL_SERVER_OPTIONS(s)                                                                            \
+    {.name = "server",                                                                                       \
+     .env = "INGEST_URL",                                                                                    \
+     .value = "URL",                                                                                         \
+     .fallback = "tcp://127.0.0.1:8010",                                                                     \
+     .kind = TOB_OPTION_STRING,                                                                              \
+     .target = &(s)->server,                                                                                 \
+     .help = "Where ingestd listens."},                                                                      \
+        {.name = "timeout",                                                                                  \
+         .value = "TIME",                                                                                    \
+         .fallback = "5s",                                                                                   \
+         .kind = TOB_OPTION_DURATION,                                                                        \
+         .target = &(s)->timeout_ms,                                                                         \
+         .min = 1,                                                                                           \
+         .max = 600000,                                                                                      \
+         .help = "How long each call may take, connecting included."},                                       \
+    {                                                                                                        \
+        .name = "json", .kind = TOB_OPTION_FLAG, .target = &(s)->json, .help = "Print JSON."                 \
+    }
+
+#define TOB_CTL_ADMIN_OPTIONS(s)                                                                             \
+    TOB_CTL_SERVER_OPTIONS(s),                                                                               \
+        {.env = "ADMIN_TOKEN",                                                                               \
+         .value = "TOKEN",                                                                                   \
+         .kind = TOB_OPTION_STRING,                                                                          \
+         .target = &(s)->admin_token,                                                                        \
+         .help = "One of ingestd's admin tokens."},                                                          \
+    {                                                                                                        \
+        .name = "admin-token-file", .env = "ADMIN_TOKEN_FILE", .value = "FILE", .kind = TOB_OPTION_STRING,   \
+        .target = &(s)->admin_token_file, .help = "A file with an admin token."                              \
+    }
+
+// tob_ctl_open starts to connect. `command` is for naming an option that is wrong; admin: the token is
+// needed.
+TOB_MUST_USE int tob_ctl_open(tob_ctl_session *session, const tob_command *command, bool admin);
+void tob_ctl_close(tob_ctl_session *session);
+
+// tob_ctl_call calls one method.
+//   accept   an error that is no failure: nothing is printed, the status is 0 and *ret stays NULL; TOB_OK for
+//   none ret      owned by the caller, free with protobuf_c_message_free_unpacked(ret, NULL)
+TOB_MUST_USE int tob_ctl_call(tob_ctl_session *session, const char *method, const ProtobufCMessage *request,
+                              const ProtobufCMessageDescriptor *response_type, tob_error accept,
+                              ProtobufCMessage **ret);
+
+#endif

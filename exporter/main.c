@@ -1,0 +1,378 @@
+// tobogganing-exporter: follows ingestd's bus and serves GET /metrics.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exporter/follower.h"
+#include "exporter/scrape.h"
+#include "util/clock.h"
+#include "util/daemon.h"
+#include "util/log.h"
+#include "util/options.h"
+
+#define PROGRAM       "tobogganing-exporter"
+#define STOP_GRACE_MS 5000
+#define TICK_MS       200
+
+typedef struct config {
+    const char *listen;
+    const char *ingest;
+    const char *bus;
+    const char *metrics_token;
+    const char *metrics_token_file;
+    const char *cluster_token;
+    const char *cluster_token_file;
+    uint64_t expire_after_ms;
+    uint64_t max_sources;
+    uint64_t max_scrapes;
+    uint64_t workers;
+    uint64_t max_connections;
+    tob_log_options log;
+} config;
+
+typedef struct exporter {
+    tob_mirror *mirror;
+    tob_manager *manager;
+    tob_follow *follow;
+    tob_follower *follower;
+    tob_secrets *tokens;
+    char *cluster_token;
+    tob_rpc_client *client;
+    tob_process *process;
+    tob_scrape *scrape;
+    tob_http_server *server;
+} exporter;
+
+static config settings;
+
+static const tob_option options[] = {
+    {.name = "listen",
+     .env = "TOBOGGANING_EXPORTER_LISTEN",
+     .value = "HOST:PORT",
+     .fallback = "127.0.0.1:8001",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.listen,
+     .help = "Where to serve HTTP; port 0 picks one."},
+    {.name = "ingest",
+     .env = "INGEST_URL",
+     .value = "URL",
+     .fallback = "tcp://127.0.0.1:8010",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.ingest,
+     .help = "ingestd's calls."},
+    {.name = "bus",
+     .env = "BUS_URL",
+     .value = "URL",
+     .fallback = "tcp://127.0.0.1:8011",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.bus,
+     .help = "ingestd's bus."},
+    {.env = "METRICS_TOKEN",
+     .value = "TOKENS",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.metrics_token,
+     .help = "Tokens that may scrape, comma-separated. This or a file of them is required."},
+    {.name = "metrics-token-file",
+     .env = "METRICS_TOKEN_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.metrics_token_file,
+     .help = "Tokens that may scrape, one a line; read again on SIGHUP."},
+    {.env = "CLUSTER_TOKEN",
+     .value = "TOKEN",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.cluster_token,
+     .help = "The token for ingestd. This or a file with it is required."},
+    {.name = "cluster-token-file",
+     .env = "CLUSTER_TOKEN_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.cluster_token_file,
+     .help = "The token for ingestd; read again on SIGHUP."},
+    {.name = "expire-after",
+     .env = "TOBOGGANING_EXPIRE_AFTER",
+     .value = "DURATION",
+     .fallback = "7d",
+     .kind = TOB_OPTION_DURATION,
+     .target = &settings.expire_after_ms,
+     .min = 1000,
+     .help = "Sources that were silent for longer are not shown until they report again."},
+    {.name = "max-series-sources",
+     .env = "TOBOGGANING_MAX_SERIES_SOURCES",
+     .value = "N",
+     .fallback = "20000000",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.max_sources,
+     .min = 1,
+     .max = TOB_MIRROR_MAX_SOURCES,
+     .help = "Clients, and headends, to keep at most; more are left out and logged."},
+    {.name = "max-scrapes",
+     .env = "TOBOGGANING_MAX_SCRAPES",
+     .value = "N",
+     .fallback = "16",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.max_scrapes,
+     .min = 1,
+     .max = 10000,
+     .help = "Scrapes at once; more are answered 503."},
+    {.name = "workers",
+     .env = "TOBOGGANING_EXPORTER_WORKERS",
+     .value = "N",
+     .fallback = "0",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.workers,
+     .max = TOB_HTTP_MAX_WORKERS,
+     .help = "HTTP threads; 0: one for each CPU."},
+    {.name = "max-connections",
+     .env = "TOBOGGANING_EXPORTER_MAX_CONNECTIONS",
+     .value = "N",
+     .fallback = "1000",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.max_connections,
+     .min = 1,
+     .max = 1000000,
+     .help = "HTTP connections at once; more wait."},
+    TOB_LOG_OPTIONS(&settings.log),
+};
+
+static const tob_command command = {
+    .program = PROGRAM,
+    .summary = "show the fleet to Prometheus",
+    .description =
+        "Follows ingestd's bus and serves the last state of every client and headend, and the manager's "
+        "own counters, at /metrics. It keeps nothing on disk: after a restart it takes a snapshot from "
+        "ingestd, and answers 503 until that is complete.",
+    .examples =
+        "  METRICS_TOKEN=secret CLUSTER_TOKEN_FILE=/etc/tobogganing/cluster.token tobogganing-exporter\n"
+        "  curl -H 'Authorization: Bearer secret' http://127.0.0.1:8001/metrics",
+    .options = options,
+    .option_count = sizeof(options) / sizeof(options[0]),
+};
+
+static int read_tokens(exporter *e) {
+    tob_error err = tob_secrets_new(settings.metrics_token, settings.metrics_token_file, &e->tokens);
+    if (err) {
+        return tob_options_error(&command, "METRICS_TOKEN_FILE", "can't be read: %s", tob_error_string(err));
+    }
+    if (tob_secrets_count(e->tokens) == 0) {
+        return tob_options_error(&command, "METRICS_TOKEN",
+                                 "no token: /metrics would be open to nobody; set it, or "
+                                 "--metrics-token-file (METRICS_TOKEN_FILE)");
+    }
+    err = tob_secret_read_first(settings.cluster_token, settings.cluster_token_file, &e->cluster_token);
+    if (err == TOB_NOT_FOUND && !(settings.cluster_token_file && *settings.cluster_token_file)) {
+        return tob_options_error(&command, "CLUSTER_TOKEN",
+                                 "no token: ingestd would refuse the snapshot; set it, or "
+                                 "--cluster-token-file (CLUSTER_TOKEN_FILE)");
+    }
+    if (err) {
+        return tob_options_error(&command, "CLUSTER_TOKEN_FILE", "can't be read: %s", tob_error_string(err));
+    }
+    return -1;
+}
+
+static int fail(const char *what, tob_error err) {
+    tob_err("start_failed", TOB_STR("what", what), TOB_ERR(err));
+    return EXIT_FAILURE;
+}
+
+// Begins to talk to ingestd.
+static tob_error connect_to_ingestd(exporter *e) {
+    tob_rpc_client_options o = {.urls = settings.ingest, .bearer = e->cluster_token};
+    tob_error err = tob_rpc_client_new(&o, &e->client);
+    if (!err) {
+        err = tob_follower_start(e->follower, e->client);
+    }
+    if (!err) {
+        err = tob_process_report_start(e->process, e->client);
+    }
+    return err;
+}
+
+static void disconnect_from_ingestd(exporter *e) {
+    if (!e->client) {
+        return;
+    }
+    tob_process_report_stop(e->process);
+    tob_rpc_client_stop(e->client);
+    tob_follower_stop(e->follower);
+    tob_rpc_client_free(e->client);
+    e->client = NULL;
+}
+
+static int start_following(exporter *e) {
+    tob_mirror_options o = {.max_sources = settings.max_sources, .expire_after_ms = settings.expire_after_ms};
+    tob_moment now = {.monotonic_ms = tob_clock_monotonic_ms(), .unix_ms = tob_clock_unix_ms()};
+    tob_error err = tob_mirror_new(&o, &e->mirror);
+    if (!err) {
+        err = tob_manager_new(&e->manager);
+    }
+    if (!err) {
+        err = tob_follow_new(e->mirror, e->manager, now, &e->follow);
+    }
+    if (!err) {
+        err = tob_process_new("exporter", &e->process);
+    }
+    if (err) {
+        return fail("mirror", err);
+    }
+    err = tob_follower_new(e->follow, settings.bus, &e->follower);
+    if (err == TOB_INVALID) {
+        return tob_options_error(&command, "bus", "'%s' is not a URL like tcp://127.0.0.1:8011",
+                                 settings.bus);
+    }
+    if (err) {
+        return fail("bus", err);
+    }
+    err = connect_to_ingestd(e);
+    if (err == TOB_INVALID) {
+        return tob_options_error(&command, "ingest", "'%s' is not a URL like tcp://127.0.0.1:8010",
+                                 settings.ingest);
+    }
+    return err ? fail("ingest", err) : -1;
+}
+
+static tob_counter *auth_counter(exporter *e, const char *result) {
+    return tob_process_counter(e->process, TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS,
+                               "metrics", result, NULL);
+}
+
+static tob_error make_server(exporter *e) {
+    tob_scrape_options o = {
+        .mirror = e->mirror,
+        .manager = e->manager,
+        .follow = e->follow,
+        .tokens = e->tokens,
+        .auth_success = auth_counter(e, "success"),
+        .auth_failure = auth_counter(e, "failure"),
+        .max_scrapes = settings.max_scrapes,
+        .stall_ms = TOB_SCRAPE_STALL_MS,
+    };
+    tob_error err = tob_scrape_new(&o, &e->scrape);
+    if (err) {
+        return err;
+    }
+    tob_http_server_options http = {
+        .listen = settings.listen,
+        .workers = settings.workers,
+        .max_connections = settings.max_connections,
+        .on_worker_start = tob_scrape_worker_start,
+        .on_worker_stop = tob_scrape_worker_stop,
+        .user = e->scrape,
+    };
+    err = tob_http_server_new(&http, &e->server);
+    return err ? err : tob_scrape_register(e->scrape, e->server);
+}
+
+static int start_serving(exporter *e) {
+    tob_error err = make_server(e);
+    if (!err) {
+        err = tob_http_server_start(e->server);
+    }
+    if (err == TOB_INVALID) {
+        return tob_options_error(&command, "listen", "'%s' is not HOST:PORT", settings.listen);
+    }
+    if (err) {
+        tob_err("start_failed", TOB_STR("what", "listen"), TOB_STR("address", settings.listen), TOB_ERR(err));
+        return EXIT_FAILURE;
+    }
+    const char *colon = strrchr(settings.listen, ':');
+    char address[300];
+    snprintf(address, sizeof(address), "%.*s:%u", colon ? (int)(colon - settings.listen) : 0, settings.listen,
+             tob_http_server_port(e->server));
+    tob_info("listening", TOB_STR("address", address), TOB_UINT("port", tob_http_server_port(e->server)));
+    return -1;
+}
+
+static void reload(exporter *e) {
+    char *token = NULL;
+    tob_error err = tob_secrets_reload(e->tokens);
+    if (err) {
+        tob_err("reload_failed", TOB_STR("option", "METRICS_TOKEN_FILE"), TOB_ERR(err));
+    }
+    tob_error cluster_err =
+        tob_secret_read_first(settings.cluster_token, settings.cluster_token_file, &token);
+    if (cluster_err) {
+        tob_err("reload_failed", TOB_STR("option", "CLUSTER_TOKEN_FILE"), TOB_ERR(cluster_err));
+    } else {
+        cluster_err = tob_rpc_client_set_bearer(e->client, token);
+    }
+    if (token) {
+        explicit_bzero(token, strlen(token));
+        free(token);
+    }
+    if (!err && !cluster_err) {
+        tob_info("reloaded");
+    }
+}
+
+static void serve(exporter *e) {
+    bool ready = false;
+    tob_daemon_notify("READY=1");
+    for (;;) {
+        tob_signal got = tob_daemon_wait(ready ? 0 : TICK_MS);
+        if (got == TOB_SIGNAL_STOP) {
+            return;
+        }
+        if (got == TOB_SIGNAL_RELOAD) {
+            reload(e);
+        }
+        if (!ready && tob_follow_ready(e->follow)) {
+            ready = true;
+            tob_info("ready", TOB_UINT("clients", tob_mirror_count(e->mirror, TOB_SOURCE_CLIENT)),
+                     TOB_UINT("headends", tob_mirror_count(e->mirror, TOB_SOURCE_HEADEND)));
+        }
+    }
+}
+
+static void stop(exporter *e) {
+    tob_daemon_notify("STOPPING=1");
+    if (e->server) {
+        tob_http_server_stop(e->server, STOP_GRACE_MS);
+    }
+    disconnect_from_ingestd(e);
+    tob_http_server_free(e->server);
+    tob_scrape_free(e->scrape);
+    tob_follower_free(e->follower);
+    tob_follow_free(e->follow);
+    tob_process_free(e->process);
+    tob_manager_free(e->manager);
+    tob_mirror_free(e->mirror);
+    tob_secrets_free(e->tokens);
+    if (e->cluster_token) {
+        explicit_bzero(e->cluster_token, strlen(e->cluster_token));
+    }
+    free(e->cluster_token);
+}
+
+int main(int argc, char **argv) {
+    char **arguments = NULL;
+    size_t argument_count = 0;
+    exporter e = {.mirror = NULL};
+    int status = tob_options_parse(&command, argc, argv, &arguments, &argument_count);
+    if (status >= 0) {
+        return status;
+    }
+    if (tob_log_configure(PROGRAM, settings.log.level, settings.log.format)) {
+        return tob_options_error(&command, "log-level",
+                                 "or --log-format: no such level or format; see --help");
+    }
+    tob_daemon_block_signals();
+    tob_raise_fd_limit();
+    status = read_tokens(&e);
+    if (status < 0) {
+        status = start_following(&e);
+    }
+    if (status < 0) {
+        status = start_serving(&e);
+    }
+    if (status < 0) {
+        serve(&e);
+        status = EXIT_SUCCESS;
+    }
+    stop(&e);
+    if (status == EXIT_SUCCESS) {
+        tob_info("stopped");
+    }
+    return status;
+}

@@ -1,0 +1,356 @@
+#include "exporter/manager.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exporter/mirror.h"
+#include "util/index.h"
+#include "util/text.h"
+
+#define MAX_LABELS 3
+
+static const struct family_labels {
+    size_t count;
+    const char *names[MAX_LABELS];
+} family_labels[] = {
+    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNSPECIFIED] = {0, {NULL}},
+    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_HTTP_REQUESTS] = {3, {"method", "endpoint", "status"}},
+    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS] = {2, {"type", "result"}},
+    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_CERTIFICATES_ISSUED] = {1, {"type"}},
+    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS] = {0, {NULL}},
+};
+
+// Counters that exist from the start, at 0, so that a first event is an increase from something and the
+// families are there to be found.
+static const struct preset {
+    Tobogganing__V1__CounterFamily family;
+    const char *labels[MAX_LABELS];
+} presets[] = {
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"api_key", "success"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"api_key", "failure"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"jwt", "success"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"jwt", "failure"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"metrics", "success"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"metrics", "failure"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_CERTIFICATES_ISSUED, {"client"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_CERTIFICATES_ISSUED, {"headend"}},
+    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS, {NULL}},
+};
+
+typedef struct counter {
+    Tobogganing__V1__CounterFamily family;
+    uint64_t shown; // never goes back
+    uint64_t sum;   // over the processes, those that are gone too unless ingestd has them in its own sum
+    char *key;      // one byte of family, then the block
+    size_t key_len;
+} counter;
+
+typedef struct process {
+    uint64_t id;
+    uint64_t seen;  // the last message that had it
+    uint64_t grew;  // the last message in which a counter of it did
+    uint64_t *last; // by counter: the value it last had
+    size_t last_count;
+} process;
+
+struct tob_manager {
+    pthread_mutex_t lock;
+    uint64_t gauges[TOB_GAUGES];
+    uint64_t messages;
+    counter *counters;
+    size_t counter_count;
+    tob_index counter_index;
+    process *processes;
+    size_t process_count;
+    tob_index process_index;
+};
+
+static const char *counter_key(const void *owner, uint32_t row, size_t *ret_len) {
+    const counter *c = &((const tob_manager *)owner)->counters[row];
+    *ret_len = c->key_len;
+    return c->key;
+}
+
+static const char *process_key(const void *owner, uint32_t row, size_t *ret_len) {
+    *ret_len = sizeof(uint64_t);
+    return (const char *)&((const tob_manager *)owner)->processes[row].id;
+}
+
+// A family byte and the label block: what a counter is found by. 0 when the labels are not the family's.
+static size_t render_key(Tobogganing__V1__CounterFamily family, size_t label_count, const char *const *labels,
+                         char to[1 + TOB_MANAGER_MAX_BLOCK]) {
+    if (family <= TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNSPECIFIED ||
+        (size_t)family >= sizeof(family_labels) / sizeof(family_labels[0]) ||
+        label_count != family_labels[family].count) {
+        return 0;
+    }
+    char *at = to;
+    *at++ = (char)family;
+    for (size_t i = 0; i < label_count; i++) {
+        const char *name = family_labels[family].names[i];
+        size_t len = strlen(labels[i]);
+        if (len > TOB_MANAGER_MAX_LABEL || !tob_name_valid(labels[i], len)) {
+            return 0;
+        }
+        if (i) {
+            *at++ = ',';
+        }
+        memcpy(at, name, strlen(name));
+        at += strlen(name);
+        *at++ = '=';
+        *at++ = '"';
+        at = tob_escape_label(at, labels[i], len);
+        *at++ = '"';
+    }
+    return (size_t)(at - to);
+}
+
+static tob_error find_counter(tob_manager *manager, const char *key, size_t key_len, uint32_t *ret) {
+    uint32_t at = tob_index_find(&manager->counter_index, key, key_len);
+    if (at != TOB_INDEX_NONE) {
+        *ret = at;
+        return TOB_OK;
+    }
+    if (manager->counter_count == TOB_MANAGER_MAX_COUNTERS) {
+        return TOB_TOO_LARGE;
+    }
+    char *copy = malloc(key_len);
+    if (!copy) {
+        return TOB_NO_MEMORY;
+    }
+    memcpy(copy, key, key_len);
+    at = (uint32_t)manager->counter_count;
+    manager->counters[at] =
+        (counter){.family = (Tobogganing__V1__CounterFamily)key[0], .key = copy, .key_len = key_len};
+    tob_error err = tob_index_add(&manager->counter_index, at);
+    if (err) {
+        free(copy);
+        return err;
+    }
+    manager->counter_count++;
+    *ret = at;
+    return TOB_OK;
+}
+
+static tob_error add_presets(tob_manager *manager) {
+    for (size_t i = 0; i < sizeof(presets) / sizeof(presets[0]); i++) {
+        char key[1 + TOB_MANAGER_MAX_BLOCK];
+        uint32_t ignored = 0;
+        const struct preset *p = &presets[i];
+        size_t len = render_key(p->family, family_labels[p->family].count, p->labels, key);
+        tob_error err = find_counter(manager, key, len, &ignored);
+        if (err) {
+            return err;
+        }
+    }
+    return TOB_OK;
+}
+
+tob_error tob_manager_new(tob_manager **ret) {
+    tob_manager *manager = calloc(1, sizeof(*manager));
+    if (!manager) {
+        return TOB_NO_MEMORY;
+    }
+    pthread_mutex_init(&manager->lock, NULL);
+    tob_index_init(&manager->counter_index, counter_key, manager);
+    tob_index_init(&manager->process_index, process_key, manager);
+    manager->counters = calloc(TOB_MANAGER_MAX_COUNTERS, sizeof(*manager->counters));
+    manager->processes = calloc(TOB_MANAGER_MAX_PROCESSES, sizeof(*manager->processes));
+    tob_error err = manager->counters && manager->processes ? add_presets(manager) : TOB_NO_MEMORY;
+    if (err) {
+        tob_manager_free(manager);
+        return err;
+    }
+    *ret = manager;
+    return TOB_OK;
+}
+
+void tob_manager_free(tob_manager *manager) {
+    if (!manager) {
+        return;
+    }
+    for (size_t i = 0; i < manager->counter_count; i++) {
+        free(manager->counters[i].key);
+    }
+    for (size_t i = 0; i < manager->process_count; i++) {
+        free(manager->processes[i].last);
+    }
+    tob_index_fini(&manager->counter_index);
+    tob_index_fini(&manager->process_index);
+    free(manager->counters);
+    free(manager->processes);
+    pthread_mutex_destroy(&manager->lock);
+    free(manager);
+}
+
+// Room for one more process: a new row, or that of the process that is gone longest.
+static tob_error find_room(tob_manager *manager, uint32_t *ret) {
+    if (manager->process_count < TOB_MANAGER_MAX_PROCESSES) {
+        *ret = (uint32_t)manager->process_count++;
+        return TOB_OK;
+    }
+    uint32_t oldest = 0;
+    for (uint32_t i = 1; i < manager->process_count; i++) {
+        if (manager->processes[i].seen < manager->processes[oldest].seen) {
+            oldest = i;
+        }
+    }
+    process *p = &manager->processes[oldest];
+    if (p->seen + 1 >= manager->messages) {
+        return TOB_TOO_LARGE; // it was in this message or the one before: alive
+    }
+    tob_index_remove(&manager->process_index, (const char *)&p->id, sizeof(p->id));
+    free(p->last);
+    *p = (process){.last = NULL};
+    *ret = oldest;
+    return TOB_OK;
+}
+
+static tob_error find_process(tob_manager *manager, uint64_t id, uint32_t *ret) {
+    uint32_t at = tob_index_find(&manager->process_index, (const char *)&id, sizeof(id));
+    if (at == TOB_INDEX_NONE) {
+        tob_error err = tob_index_reserve(&manager->process_index, 1);
+        if (!err) {
+            err = find_room(manager, &at);
+        }
+        if (err) {
+            return err;
+        }
+        manager->processes[at].id = id;
+        err = tob_index_add(&manager->process_index, at);
+        if (err) {
+            return err;
+        }
+    }
+    *ret = at;
+    return TOB_OK;
+}
+
+static tob_error make_room_for(process *p, uint32_t counter_at) {
+    if (counter_at < p->last_count) {
+        return TOB_OK;
+    }
+    size_t count = counter_at + 32;
+    uint64_t *last = realloc(p->last, count * sizeof(*last));
+    if (!last) {
+        return TOB_NO_MEMORY;
+    }
+    memset(last + p->last_count, 0, (count - p->last_count) * sizeof(*last));
+    p->last = last;
+    p->last_count = count;
+    return TOB_OK;
+}
+
+static tob_error apply_counter(tob_manager *manager, process *p, const Tobogganing__V1__Counter *message) {
+    char key[1 + TOB_MANAGER_MAX_BLOCK];
+    uint32_t at = 0;
+    size_t len = render_key(message->family, message->n_labels, (const char *const *)message->labels, key);
+    if (len == 0) {
+        return TOB_INVALID;
+    }
+    tob_error err = find_counter(manager, key, len, &at);
+    if (!err) {
+        err = make_room_for(p, at);
+    }
+    if (err) {
+        return err;
+    }
+    if (message->value > p->last[at]) {
+        manager->counters[at].sum += message->value - p->last[at];
+        p->grew = manager->messages;
+        p->last[at] = message->value;
+    }
+    return TOB_OK;
+}
+
+static tob_error apply_process(tob_manager *manager, const Tobogganing__V1__Process *message,
+                               uint64_t *ignored) {
+    uint32_t at = 0;
+    tob_error err = find_process(manager, message->id, &at);
+    if (err) {
+        return err;
+    }
+    process *p = &manager->processes[at];
+    p->seen = manager->messages;
+    for (size_t i = 0; i < message->n_counters; i++) {
+        err = apply_counter(manager, p, message->counters[i]);
+        if (err == TOB_NO_MEMORY) {
+            return err;
+        }
+        *ignored += err != TOB_OK;
+    }
+    return TOB_OK;
+}
+
+// ingestd's sum of forgotten processes grew: those that the message before had and this one has not are in
+// it.
+static void drop_retired(tob_manager *manager) {
+    for (size_t i = 0; i < manager->process_count; i++) {
+        process *p = &manager->processes[i];
+        if (p->seen + 1 != manager->messages) {
+            continue;
+        }
+        for (size_t c = 0; c < p->last_count && c < manager->counter_count; c++) {
+            manager->counters[c].sum -= p->last[c];
+            p->last[c] = 0;
+        }
+    }
+}
+
+static void finish_message(tob_manager *manager) {
+    const uint64_t id = TOB_MANAGER_RETIRED_ID;
+    uint32_t at = tob_index_find(&manager->process_index, (const char *)&id, sizeof(id));
+    if (at != TOB_INDEX_NONE && manager->processes[at].grew == manager->messages) {
+        drop_retired(manager);
+    }
+    for (size_t i = 0; i < manager->counter_count; i++) {
+        counter *c = &manager->counters[i];
+        if (c->sum > c->shown) {
+            c->shown = c->sum;
+        }
+    }
+}
+
+tob_error tob_manager_apply(tob_manager *manager, const Tobogganing__V1__Manager *message,
+                            uint64_t *ret_ignored) {
+    uint64_t ignored = 0;
+    tob_error err = TOB_OK;
+    pthread_mutex_lock(&manager->lock);
+    manager->messages++;
+    manager->gauges[TOB_GAUGE_CLUSTERS] = message->clusters;
+    manager->gauges[TOB_GAUGE_CLIENTS] = message->clients;
+    for (size_t i = 0; i < message->n_processes && err != TOB_NO_MEMORY; i++) {
+        err = apply_process(manager, message->processes[i], &ignored);
+        ignored += err != TOB_OK;
+    }
+    finish_message(manager);
+    pthread_mutex_unlock(&manager->lock);
+    if (err == TOB_NO_MEMORY) {
+        return err;
+    }
+    *ret_ignored = ignored;
+    return TOB_OK;
+}
+
+uint64_t tob_manager_gauge(tob_manager *manager, tob_gauge gauge) {
+    pthread_mutex_lock(&manager->lock);
+    uint64_t value = manager->gauges[gauge];
+    pthread_mutex_unlock(&manager->lock);
+    return value;
+}
+
+tob_error tob_manager_next(tob_manager *manager, Tobogganing__V1__CounterFamily family, size_t *at,
+                           tob_manager_counter *ret) {
+    tob_error err = TOB_NOT_FOUND;
+    pthread_mutex_lock(&manager->lock);
+    for (; *at < manager->counter_count && err; ++*at) {
+        const counter *c = &manager->counters[*at];
+        if (c->family == family) {
+            *ret = (tob_manager_counter){.block = c->key + 1, .block_len = c->key_len - 1, .value = c->shown};
+            err = TOB_OK;
+        }
+    }
+    pthread_mutex_unlock(&manager->lock);
+    return err;
+}

@@ -1,0 +1,49 @@
+// tob_manager is what the tobogganing_manager_* families show: the registry's sizes, and the sums of the
+// counters of all our processes. A sum never goes backwards: it grows by what a process's counter grew, and
+// keeps what processes that are gone had counted.
+//
+// Threads: any; a mutex is held for one message or one line.
+#ifndef TOB_EXPORTER_MANAGER_H
+#define TOB_EXPORTER_MANAGER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tobogganing/v1/bus.pb-c.h"
+
+#include "util/error.h"
+
+#define TOB_MANAGER_MAX_PROCESSES 4096 // gone ones too: the one that is gone longest makes room
+#define TOB_MANAGER_MAX_COUNTERS  4096 // different label sets of all families
+#define TOB_MANAGER_MAX_LABEL     64   // bytes
+#define TOB_MANAGER_RETIRED_ID    1    // ingestd's sum of the processes that it has forgotten
+#define TOB_MANAGER_MAX_BLOCK     512  // three labels that all need escapes, their names
+
+typedef struct tob_manager tob_manager;
+
+typedef enum tob_gauge { TOB_GAUGE_CLUSTERS, TOB_GAUGE_CLIENTS, TOB_GAUGES } tob_gauge;
+
+TOB_MUST_USE tob_error tob_manager_new(tob_manager **ret);
+void tob_manager_free(tob_manager *manager);
+
+// tob_manager_apply takes one message of ingestd in. What is over a cap or not valid is left out.
+//   ret_ignored   how many counters and processes were left out
+// Errors: TOB_NO_MEMORY; what was taken in so far stays.
+TOB_MUST_USE tob_error tob_manager_apply(tob_manager *manager, const Tobogganing__V1__Manager *message,
+                                         uint64_t *ret_ignored);
+
+uint64_t tob_manager_gauge(tob_manager *manager, tob_gauge gauge);
+
+// One sum: its label block, without braces and "" without labels, lives as long as the manager.
+typedef struct tob_manager_counter {
+    const char *block;
+    size_t block_len;
+    uint64_t value;
+} tob_manager_counter;
+
+// tob_manager_next finds the first counter of the family at or after *at, and sets *at behind it.
+// TOB_NOT_FOUND at the end. Begin with 0; counters only get added.
+TOB_MUST_USE tob_error tob_manager_next(tob_manager *manager, Tobogganing__V1__CounterFamily family,
+                                        size_t *at, tob_manager_counter *ret);
+
+#endif

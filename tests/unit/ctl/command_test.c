@@ -1,0 +1,390 @@
+// The commands, run as main runs them, against a real RPC server on loopback.
+// cmocka.h needs the four before it.
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tobogganing/v1/health.pb-c.h"
+#include "tobogganing/v1/registry.pb-c.h"
+
+#include "ctl/command.h"
+#include "rpc/server.h"
+
+enum { CLIENTS = 5, PAGE = 2, MAX_OUTPUT = 16384, MAX_ARGS = 16 };
+
+static tob_rpc_server *server;
+static char url[64];
+static char out[MAX_OUTPUT];
+static char err[MAX_OUTPUT];
+static Tobogganing__V1__HealthCheckResponse__Status health_status;
+
+static void on_check(tob_rpc_call *call, const ProtobufCMessage *request, void *user) {
+    (void)request;
+    (void)user;
+    Tobogganing__V1__HealthCheckResponse response = TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__INIT;
+    response.status = health_status;
+    response.reason = (char *)"the disk is full";
+    response.version = (char *)"9.9";
+    response.clients = 12;
+    tob_rpc_reply(call, &response.base);
+}
+
+static int is_admin(tob_rpc_call *call) {
+    const char *bearer = tob_rpc_call_bearer(call);
+    if (bearer && strcmp(bearer, "sesame") == 0) {
+        return 1;
+    }
+    tob_rpc_fail(call, TOB_UNAUTHENTICATED, 0, "needs an admin's token");
+    return 0;
+}
+
+static void on_add_client(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)user;
+    const Tobogganing__V1__AddClientRequest *request = (const Tobogganing__V1__AddClientRequest *)message;
+    if (!is_admin(call)) {
+        return;
+    }
+    if (strcmp(request->type, "toaster") == 0) {
+        tob_rpc_fail(call, TOB_INVALID, 0, "type: must be docker, native or mobile");
+        return;
+    }
+    Tobogganing__V1__Client client = TOBOGGANING__V1__CLIENT__INIT;
+    Tobogganing__V1__AddClientResponse response = TOBOGGANING__V1__ADD_CLIENT_RESPONSE__INIT;
+    client.client_id = *request->client_id ? request->client_id : (char *)"made-1";
+    client.name = request->name;
+    client.type = request->type;
+    client.cluster_id = request->cluster_id;
+    response.client = &client;
+    response.api_key = (char *)"tobk_xyz";
+    tob_rpc_reply(call, &response.base);
+}
+
+// CLIENTS clients in pages of PAGE; `page` is the number of the first.
+static void on_list_clients(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)user;
+    const Tobogganing__V1__ListRequest *request = (const Tobogganing__V1__ListRequest *)message;
+    Tobogganing__V1__Client clients[PAGE];
+    Tobogganing__V1__Client *pointers[PAGE];
+    char ids[PAGE][16];
+    char next[16] = "";
+    Tobogganing__V1__ListClientsResponse response = TOBOGGANING__V1__LIST_CLIENTS_RESPONSE__INIT;
+    int first = atoi(request->page);
+    if (!is_admin(call)) {
+        return;
+    }
+    for (int i = 0; i < PAGE && first + i < CLIENTS; i++) {
+        tobogganing__v1__client__init(&clients[i]);
+        snprintf(ids[i], sizeof(ids[i]), "c%d", first + i);
+        clients[i].client_id = ids[i];
+        clients[i].type = (char *)"native";
+        clients[i].created_unix_ms = 1700000000000;
+        pointers[i] = &clients[i];
+        response.n_clients++;
+    }
+    response.clients = pointers;
+    if (first + PAGE < CLIENTS) {
+        snprintf(next, sizeof(next), "%d", first + PAGE);
+        response.next_page = next;
+    }
+    tob_rpc_reply(call, &response.base);
+}
+
+static void on_revoke(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)user;
+    (void)message;
+    if (is_admin(call)) {
+        tob_rpc_fail(call, TOB_NOT_FOUND, 0, "client_id: no such client");
+    }
+}
+
+static void on_add_cluster(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)user;
+    (void)message;
+    if (is_admin(call)) {
+        tob_rpc_fail(call, TOB_ALREADY_EXISTS, 0, "cluster_id: is taken");
+    }
+}
+
+static void on_token(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)user;
+    const Tobogganing__V1__IssueHeadendTokenRequest *request =
+        (const Tobogganing__V1__IssueHeadendTokenRequest *)message;
+    char token[64];
+    Tobogganing__V1__IssueHeadendTokenResponse response = TOBOGGANING__V1__ISSUE_HEADEND_TOKEN_RESPONSE__INIT;
+    if (!is_admin(call)) {
+        return;
+    }
+    snprintf(token, sizeof(token), "jwt.%s.%llu", request->headend_id, (unsigned long long)request->ttl_s);
+    response.token = token;
+    response.expires_unix_s = 1700000000;
+    tob_rpc_reply(call, &response.base);
+}
+
+static int start(void **state) {
+    (void)state;
+    tob_rpc_server_options options = {.url = "tcp://127.0.0.1:0",
+                                      .contexts = 4,
+                                      .max_connections = 8,
+                                      .max_message_bytes = 1u << 20,
+                                      .max_inflated_bytes = 2u << 20,
+                                      .max_arena_bytes = 8u << 20};
+    const struct {
+        const ProtobufCServiceDescriptor *service;
+        const char *method;
+        tob_rpc_handler handler;
+    } methods[] = {
+        {&tobogganing__v1__health__descriptor, "Check", on_check},
+        {&tobogganing__v1__registry__descriptor, "AddClient", on_add_client},
+        {&tobogganing__v1__registry__descriptor, "ListClients", on_list_clients},
+        {&tobogganing__v1__registry__descriptor, "RevokeClient", on_revoke},
+        {&tobogganing__v1__registry__descriptor, "AddCluster", on_add_cluster},
+        {&tobogganing__v1__registry__descriptor, "IssueHeadendToken", on_token},
+    };
+    assert_int_equal(tob_rpc_server_new(&options, &server), TOB_OK);
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        assert_int_equal(tob_rpc_server_add(server, methods[i].service, methods[i].method, methods[i].handler,
+                                            NULL),
+                         TOB_OK);
+    }
+    assert_int_equal(tob_rpc_server_start(server), TOB_OK);
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", tob_rpc_server_port(server));
+    setenv("INGEST_URL", url, 1);
+    unsetenv("ADMIN_TOKEN_FILE");
+    return 0;
+}
+
+static int stop(void **state) {
+    (void)state;
+    tob_rpc_server_stop(server);
+    tob_rpc_server_free(server);
+    return 0;
+}
+
+static int allow(void **state) {
+    (void)state;
+    setenv("ADMIN_TOKEN", "sesame", 1);
+    setenv("INGEST_URL", url, 1);
+    health_status = TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_SERVING;
+    return 0;
+}
+
+static void read_back(FILE *file, char to[MAX_OUTPUT]) {
+    rewind(file);
+    to[fread(to, 1, MAX_OUTPUT - 1, file)] = 0;
+    fclose(file);
+}
+
+// Runs "tobogganctl ARGUMENTS" (words without quotes) and keeps what it printed in `out` and `err`.
+static int run(const char *arguments) {
+    char words[512];
+    char *argv[MAX_ARGS + 1] = {(char *)"tobogganctl"};
+    int argc = 1;
+    snprintf(words, sizeof(words), "%s", arguments);
+    char *rest = words;
+    for (char *word = strsep(&rest, " "); word && argc < MAX_ARGS; word = strsep(&rest, " ")) {
+        if (*word) {
+            argv[argc++] = word;
+        }
+    }
+    FILE *files[2] = {tmpfile(), tmpfile()};
+    int saved[2] = {dup(STDOUT_FILENO), dup(STDERR_FILENO)};
+    assert_non_null(files[0]);
+    assert_non_null(files[1]);
+    fflush(NULL);
+    dup2(fileno(files[0]), STDOUT_FILENO);
+    dup2(fileno(files[1]), STDERR_FILENO);
+    int status = tob_ctl_main(argc, argv);
+    fflush(NULL);
+    dup2(saved[0], STDOUT_FILENO);
+    dup2(saved[1], STDERR_FILENO);
+    close(saved[0]);
+    close(saved[1]);
+    read_back(files[0], out);
+    read_back(files[1], err);
+    return status;
+}
+
+static void assert_contains(const char *text, const char *part) {
+    if (!strstr(text, part)) {
+        fail_msg("no '%s' in: %s", part, text);
+    }
+}
+
+static void usage_lists_every_command_and_a_group_lists_its_own(void **state) {
+    (void)state;
+    assert_int_equal(run("--help"), 0);
+    for (size_t i = 0; i < tob_ctl_command_count; i++) {
+        assert_contains(out, tob_ctl_commands[i].help);
+    }
+    assert_int_equal(run(""), 2);
+    assert_contains(err, "headend token");
+    assert_int_equal(run("client"), 2);
+    assert_contains(err, "client revoke");
+    assert_null(strstr(err, "cluster add"));
+    assert_int_equal(run("client --help"), 0);
+    assert_contains(out, "client revoke");
+}
+
+static void unknown_commands_options_and_arguments_exit_2(void **state) {
+    (void)state;
+    assert_int_equal(run("klient"), 2);
+    assert_contains(err, "no command 'klient'");
+    assert_int_equal(run("client ad"), 2);
+    assert_contains(err, "no command 'client ad'");
+    assert_int_equal(run("client add --nom x"), 2);
+    assert_int_equal(run("client revoke"), 2);
+    assert_int_equal(run("client revoke a b"), 2);
+    assert_int_equal(run("headend token h --ttl never"), 2);
+    assert_int_equal(run("cluster add --if-missing"), 2);
+    assert_contains(err, "option --if-missing: needs --id");
+}
+
+static void every_command_has_help(void **state) {
+    (void)state;
+    for (size_t i = 0; i < tob_ctl_command_count; i++) {
+        char words[64];
+        snprintf(words, sizeof(words), "%s %s --help",
+                 tob_ctl_commands[i].group ? tob_ctl_commands[i].group : "", tob_ctl_commands[i].name);
+        assert_int_equal(run(words), 0);
+        assert_contains(out, "EXIT STATUS");
+        assert_contains(out, "INGEST_URL");
+    }
+}
+
+static void client_add_prints_assignments_or_json(void **state) {
+    (void)state;
+    assert_int_equal(run("client add --id laptop-7 --type docker"), 0);
+    assert_string_equal(out, "CLIENT_ID=laptop-7\nAPI_KEY=tobk_xyz\n");
+    assert_string_equal(err, "");
+    assert_int_equal(run("client add --json --name n"), 0);
+    json_t *json = json_loads(out, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(json, "client_id")), "made-1");
+    assert_string_equal(json_string_value(json_object_get(json, "api_key")), "tobk_xyz");
+    assert_string_equal(json_string_value(json_object_get(json, "name")), "n");
+    json_decref(json);
+}
+
+static void the_servers_refusal_is_printed_with_its_code(void **state) {
+    (void)state;
+    assert_int_equal(run("client add --type toaster"), 1);
+    assert_string_equal(err, "tobogganctl: INVALID_ARGUMENT: type: must be docker, native or mobile\n");
+    assert_string_equal(out, "");
+    assert_int_equal(run("client revoke nobody"), 1);
+    assert_string_equal(err, "tobogganctl: NOT_FOUND: client_id: no such client\n");
+    setenv("ADMIN_TOKEN", "wrong", 1);
+    assert_int_equal(run("client list"), 1);
+    assert_contains(err, "tobogganctl: UNAUTHENTICATED: needs an admin's token (is ADMIN_TOKEN one");
+}
+
+static void lists_go_through_all_pages(void **state) {
+    (void)state;
+    assert_int_equal(run("client list"), 0);
+    assert_string_equal(out, "CLIENT  NAME  TYPE    CLUSTER  CREATED               REVOKED\n"
+                             "c0      -     native  -        2023-11-14T22:13:20Z  -\n"
+                             "c1      -     native  -        2023-11-14T22:13:20Z  -\n"
+                             "c2      -     native  -        2023-11-14T22:13:20Z  -\n"
+                             "c3      -     native  -        2023-11-14T22:13:20Z  -\n"
+                             "c4      -     native  -        2023-11-14T22:13:20Z  -\n");
+    assert_int_equal(run("client list --json"), 0);
+    json_t *json = json_loads(out, 0, NULL);
+    assert_int_equal(json_array_size(json), CLIENTS);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json, 4), "client_id")), "c4");
+    json_decref(json);
+}
+
+static void what_exists_is_an_error_unless_if_missing(void **state) {
+    (void)state;
+    assert_int_equal(run("cluster add --id us"), 1);
+    assert_string_equal(err, "tobogganctl: ALREADY_EXISTS: cluster_id: is taken\n");
+    assert_int_equal(run("cluster add --id us --if-missing"), 0);
+    assert_string_equal(out, "CLUSTER_ID=us\n");
+    assert_string_equal(err, "");
+    assert_int_equal(run("cluster add --id us --if-missing --json"), 0);
+    assert_contains(out, "\"cluster_id\": \"us\"");
+}
+
+static void headend_token_prints_the_token_alone(void **state) {
+    (void)state;
+    assert_int_equal(run("headend token gw-1 --ttl 90s"), 0);
+    assert_string_equal(out, "jwt.gw-1.90\n");
+    assert_int_equal(run("headend token gw-1"), 0);
+    assert_string_equal(out, "jwt.gw-1.2592000\n"); // 720 h
+    assert_int_equal(run("headend token gw-1 --json"), 0);
+    assert_contains(out, "\"expires_unix_s\": 1700000000");
+}
+
+static void health_tells_by_its_exit_status(void **state) {
+    (void)state;
+    unsetenv("ADMIN_TOKEN"); // not needed
+    assert_int_equal(run("health"), 0);
+    assert_string_equal(out, "serving\n");
+    assert_int_equal(run("status"), 0);
+    assert_contains(out, "version              9.9");
+    health_status = TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_NOT_SERVING;
+    assert_int_equal(run("health"), 1);
+    assert_string_equal(out, "not serving: the disk is full\n");
+    assert_int_equal(run("health --json"), 1);
+    assert_contains(out, "\"STATUS_NOT_SERVING\"");
+    assert_int_equal(run("status"), 0);
+    assert_contains(out, "not serving: the disk is full");
+}
+
+static void a_server_that_is_away_or_a_missing_token_comes_with_a_hint(void **state) {
+    (void)state;
+    assert_int_equal(run("health --server tcp://127.0.0.1:1 --timeout 200ms"), 1);
+    assert_contains(err, "tobogganctl: UNAVAILABLE: ");
+    assert_contains(err, "is ingestd running at tcp://127.0.0.1:1?");
+    assert_int_equal(run("health --server http://localhost"), 2);
+    assert_contains(err, "--server");
+    unsetenv("ADMIN_TOKEN");
+    assert_int_equal(run("client list"), 2);
+    assert_contains(err, "ADMIN_TOKEN");
+    assert_contains(err, "--admin-token-file");
+    assert_int_equal(run("client list --admin-token-file /nowhere/token"), 2);
+    assert_contains(err, "/nowhere/token: not found");
+}
+
+static void the_token_may_come_from_a_file(void **state) {
+    (void)state;
+    char path[] = "/tmp/tob-token-XXXXXX";
+    char words[128];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "# admin\nsesame\n", 15), 15);
+    close(fd);
+    unsetenv("ADMIN_TOKEN");
+    snprintf(words, sizeof(words), "headend token h --ttl 1s --admin-token-file %s", path);
+    int status = run(words);
+    unlink(path);
+    assert_int_equal(status, 0);
+    assert_string_equal(out, "jwt.h.1\n");
+}
+
+#define ALLOWED(name) cmocka_unit_test_setup(name, allow)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        ALLOWED(usage_lists_every_command_and_a_group_lists_its_own),
+        ALLOWED(unknown_commands_options_and_arguments_exit_2),
+        ALLOWED(every_command_has_help),
+        ALLOWED(client_add_prints_assignments_or_json),
+        ALLOWED(the_servers_refusal_is_printed_with_its_code),
+        ALLOWED(lists_go_through_all_pages),
+        ALLOWED(what_exists_is_an_error_unless_if_missing),
+        ALLOWED(headend_token_prints_the_token_alone),
+        ALLOWED(health_tells_by_its_exit_status),
+        ALLOWED(a_server_that_is_away_or_a_missing_token_comes_with_a_hint),
+        ALLOWED(the_token_may_come_from_a_file),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
