@@ -15,6 +15,10 @@
 #define MAX_REASON 256
 #define MAX_PACKED TOB_MAX_BATCH_BYTES
 
+// How long _stop lets the call under way end by itself. The thread is then out of tob_rpc_client_call: NNG must not
+// close a socket while a send on it has not returned, even when its answer has come already.
+enum { GRACE_MS = 300 };
+
 // The batch that is under way: packed once, sent until it is answered.
 typedef struct outbox {
     tob_buffer packed;
@@ -43,6 +47,7 @@ struct tob_sender {
     pthread_mutex_t lock; // everything below
     pthread_cond_t changed;
     bool stopping;
+    bool calling; // the thread is in `call`
     bool hurry;
     tob_queue *queue;
     tob_schedule schedule;
@@ -192,6 +197,7 @@ static void on_answer(void *user, const tob_rpc_result *result) {
 // Sends the outbox and waits for the answer: there always is one, by the call's deadline or by _stop.
 static void call(tob_sender *sender) {
     clear_answer(sender);
+    sender->calling = true;
     // The callback may come before the call returns. `out` is changed by this thread only.
     pthread_mutex_unlock(&sender->lock);
     tob_error err =
@@ -204,6 +210,7 @@ static void call(tob_sender *sender) {
     while (!sender->in.arrived) {
         pthread_cond_wait(&sender->changed, &sender->lock);
     }
+    sender->calling = false;
 }
 
 static void take_rejections(tob_sender *sender, size_t *ret_samples) {
@@ -343,6 +350,12 @@ void tob_sender_hurry(tob_sender *sender) {
     pthread_mutex_unlock(&sender->lock);
 }
 
+void tob_sender_relax(tob_sender *sender) {
+    pthread_mutex_lock(&sender->lock);
+    sender->hurry = false;
+    pthread_mutex_unlock(&sender->lock);
+}
+
 tob_error tob_sender_wait_idle(tob_sender *sender, uint64_t timeout_ms) {
     uint64_t deadline = tob_clock_monotonic_ms() + timeout_ms;
     pthread_mutex_lock(&sender->lock);
@@ -367,9 +380,14 @@ void tob_sender_stop(tob_sender *sender) {
     if (!sender || !sender->started) {
         return;
     }
+    uint64_t grace_ends_ms = tob_clock_monotonic_ms() + GRACE_MS;
+    bool in_time = true;
     pthread_mutex_lock(&sender->lock);
     sender->stopping = true;
     pthread_cond_broadcast(&sender->changed);
+    while (sender->calling && in_time) {
+        in_time = wait_until(sender, grace_ends_ms);
+    }
     pthread_mutex_unlock(&sender->lock);
     tob_rpc_client_stop(sender->client);
     pthread_join(sender->thread, NULL);

@@ -77,6 +77,9 @@ TOB_MUST_USE tob_error tob_sender_push(tob_sender *sender, const tob_agent_repor
 // off still.
 void tob_sender_hurry(tob_sender *sender);
 
+// tob_sender_relax goes back to the interval.
+void tob_sender_relax(tob_sender *sender);
+
 // tob_sender_wait_idle waits until nothing is queued or under way. TOB_DEADLINE after timeout_ms.
 TOB_MUST_USE tob_error tob_sender_wait_idle(tob_sender *sender, uint64_t timeout_ms);
 

@@ -103,6 +103,10 @@ static tob_error make_rpc(tob_gateway *gateway) {
     return tob_rpc_client_new(&options, &gateway->rpc);
 }
 
+tob_error tob_gateway_set_cluster_token(tob_gateway *gateway, const char *token) {
+    return tob_rpc_client_set_bearer(gateway->rpc, token);
+}
+
 static tob_error add_routes(tob_gateway *gateway) {
     struct {
         const char *method;

@@ -36,6 +36,9 @@ TOB_MUST_USE tob_error tob_gateway_new(const tob_gateway_options *options, const
 TOB_MUST_USE tob_error tob_gateway_start(tob_gateway *gateway);
 uint16_t tob_gateway_port(const tob_gateway *gateway);
 
+// tob_gateway_set_cluster_token changes the token for the calls to come; copied. TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_gateway_set_cluster_token(tob_gateway *gateway, const char *token);
+
 // tob_gateway_tick asks ingestd how it is; every second or so.
 void tob_gateway_tick(tob_gateway *gateway);
 tob_readiness *tob_gateway_readiness(tob_gateway *gateway);

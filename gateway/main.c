@@ -56,7 +56,7 @@ static const tob_option options[] = {
      .value = "FILE",
      .kind = TOB_OPTION_STRING,
      .target = &settings.cluster_token_file,
-     .help = "The token for ingestd; read at the start."},
+     .help = "The token for ingestd. Read again on SIGHUP."},
     {.name = "workers",
      .env = "TOBOGGANING_GATEWAY_WORKERS",
      .value = "N",
@@ -187,12 +187,31 @@ static void watch_ingestd(tob_gateway *gateway, bool *was_ready) {
     *was_ready = ready;
 }
 
+// What can't be read is logged and stays as it was.
+static void reload(tob_gateway *gateway) {
+    char *token = NULL;
+    tob_error error = tob_secret_read_first(settings.cluster_token, settings.cluster_token_file, &token);
+    if (!error) {
+        error = tob_gateway_set_cluster_token(gateway, token);
+        explicit_bzero(token, strlen(token));
+    }
+    free(token);
+    if (error) {
+        tob_err("reload_failed", TOB_STR("option", "CLUSTER_TOKEN_FILE"), TOB_ERR(error));
+    } else {
+        tob_info("reloaded");
+    }
+}
+
 static void serve(tob_gateway *gateway) {
     bool was_ready = false;
     tob_signal got = TOB_SIGNAL_TICK;
     while (got != TOB_SIGNAL_STOP) {
         tob_gateway_tick(gateway);
         got = tob_daemon_wait(TICK_MS);
+        if (got == TOB_SIGNAL_RELOAD) {
+            reload(gateway);
+        }
         watch_ingestd(gateway, &was_ready);
     }
     tob_daemon_notify("STOPPING=1");
@@ -232,6 +251,9 @@ int main(int argc, char **argv) {
         tob_gateway_stop(gateway, 0);
     }
     tob_gateway_free(gateway);
+    if (cluster_token) {
+        explicit_bzero(cluster_token, strlen(cluster_token));
+    }
     free(cluster_token);
     return status;
 }
