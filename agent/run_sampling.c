@@ -14,7 +14,7 @@ typedef struct samplers {
 } samplers;
 
 static tob_error new_samplers(const tob_agent_settings *settings, samplers *ret, tob_problem *ret_problem) {
-    *ret = (samplers){NULL};
+    *ret = (samplers){0};
     if (settings->kind == TOB_SOURCE_HEADEND) {
         const tob_headend_sampler_options options = {.root = settings->root,
                                                      .interface = settings->interface,

@@ -151,10 +151,7 @@ static int parse(const tob_command *command, int argc, char **argv, tob_agent_se
     s->name = none_if_empty(s->name);
     s->interface = none_if_empty(s->interface);
     s->agent_id_option = none_if_empty(s->agent_id_option);
-    if (status < 0 && tob_log_configure("tobogganing-agent", s->log.level, s->log.format)) {
-        status = tob_options_error(command, "log-level", "'%s' or --log-format '%s' is unknown", s->log.level,
-                                   s->log.format);
-    }
+    status = status < 0 ? tob_log_options_apply(command, &s->log) : status;
     status = status < 0 ? check_names(command, s, id_option) : status;
     status = status < 0 ? read_credential(command, s, secret_option, file_option) : status;
     if (status < 0) {

@@ -353,9 +353,9 @@ int main(int argc, char **argv) {
     if (status >= 0) {
         return status;
     }
-    if (tob_log_configure(PROGRAM, settings.log.level, settings.log.format)) {
-        return tob_options_error(&command, "log-level",
-                                 "or --log-format: no such level or format; see --help");
+    status = tob_log_options_apply(&command, &settings.log);
+    if (status >= 0) {
+        return status;
     }
     tob_daemon_block_signals();
     tob_raise_fd_limit();

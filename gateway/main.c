@@ -229,11 +229,9 @@ int main(int argc, char **argv) {
     if (status >= 0) {
         return status;
     }
-    if (tob_log_configure(PROGRAM, settings.log.level, "logfmt")) {
-        return tob_options_error(&command, "log-level", "must be debug, info, warn or error");
-    }
-    if (tob_log_configure(PROGRAM, settings.log.level, settings.log.format)) {
-        return tob_options_error(&command, "log-format", "must be logfmt or json");
+    status = tob_log_options_apply(&command, &settings.log);
+    if (status >= 0) {
+        return status;
     }
     tob_daemon_block_signals();
     limit_connections();

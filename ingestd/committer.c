@@ -92,7 +92,8 @@ static work *list_take(work_list *list) {
     return w;
 }
 
-static tob_error init_parts(tob_committer *c, tob_journal_problem *ret_problem) {
+static tob_error init_parts(tob_committer *c, tob_journal_problem *ret_problem, bool *ret_bus_failed) {
+    *ret_bus_failed = false;
     tob_error err = tob_fleet_new(&c->fleet);
     if (!err) {
         err = tob_process_table_new(&c->processes);
@@ -114,6 +115,7 @@ static tob_error init_parts(tob_committer *c, tob_journal_problem *ret_problem) 
                            .directory = c->options.directory};
     err = tob_bus_new(&bus, &c->bus);
     if (err) {
+        *ret_bus_failed = true;
         snprintf(ret_problem->text, sizeof(ret_problem->text), "can't listen on %s: %s", c->options.bus_url,
                  tob_error_string(err));
     }
@@ -134,7 +136,7 @@ static void update_stats(tob_committer *c, uint64_t samples, uint64_t commits, b
 }
 
 tob_error tob_committer_new(const tob_committer_options *options, tob_committer **ret,
-                            tob_journal_problem *ret_problem) {
+                            tob_journal_problem *ret_problem, bool *ret_bus_failed) {
     tob_committer *c = calloc(1, sizeof(*c));
     if (!c) {
         return TOB_NO_MEMORY;
@@ -148,7 +150,7 @@ tob_error tob_committer_new(const tob_committer_options *options, tob_committer 
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&c->wake, &attr);
     pthread_condattr_destroy(&attr);
-    tob_error err = init_parts(c, ret_problem);
+    tob_error err = init_parts(c, ret_problem, ret_bus_failed);
     if (err) {
         tob_committer_free(c);
         return err;

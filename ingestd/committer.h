@@ -37,10 +37,11 @@ typedef struct tob_committer_options {
 } tob_committer_options;
 
 // tob_committer_new recovers the fleet table from the journal and opens the bus; nothing runs yet.
-//   ret_problem   filled on an error
+//   ret_problem      filled on an error
+//   ret_bus_failed   on an error: was it the bus?
 // Errors: the journal's (journal.h) and the bus's.
 TOB_MUST_USE tob_error tob_committer_new(const tob_committer_options *options, tob_committer **ret,
-                                         tob_journal_problem *ret_problem);
+                                         tob_journal_problem *ret_problem, bool *ret_bus_failed);
 TOB_MUST_USE tob_error tob_committer_start(tob_committer *committer);
 
 // tob_committer_stop finishes what waits, journals the counters, says goodbye on the bus, ends the thread.

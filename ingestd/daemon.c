@@ -154,9 +154,10 @@ static tob_error open_committer(tob_ingestd *d, problem p) {
                                      .process = d->process};
     tob_journal_problem why = {.text = ""};
     uint64_t before = tob_clock_monotonic_ms();
-    err = tob_committer_new(&options, &d->committer, &why);
+    bool bus_failed = false;
+    err = tob_committer_new(&options, &d->committer, &why, &bus_failed);
     if (err) {
-        return fail(p, err, err == TOB_UNAVAILABLE ? "bus-listen" : NULL, "%s", why.text);
+        return fail(p, err, bus_failed ? "bus-listen" : NULL, "%s", why.text);
     }
     tob_committer_stats stats;
     tob_committer_get_stats(d->committer, &stats);

@@ -34,8 +34,8 @@ typedef struct tob_ingestd_settings {
 //   settings       borrowed for the life of the object
 //   ret_problem    TOB_INGESTD_PROBLEM_BYTES; filled on an error: which part, and why
 //   ret_option     on an error: the option at fault, or NULL
-TOB_MUST_USE tob_error tob_ingestd_new(const tob_ingestd_settings *settings, tob_ingestd **ret, char *ret_problem,
-                                       const char **ret_option);
+TOB_MUST_USE tob_error tob_ingestd_new(const tob_ingestd_settings *settings, tob_ingestd **ret,
+                                       char *ret_problem, const char **ret_option);
 
 // tob_ingestd_start begins to serve.
 TOB_MUST_USE tob_error tob_ingestd_start(tob_ingestd *ingestd, char *ret_problem, const char **ret_option);

@@ -136,11 +136,9 @@ static const tob_command command = {
 };
 
 static int check_settings(void) {
-    if (tob_log_configure("tobogganing-ingestd", log_options.level, log_options.format)) {
-        return tob_options_error(&command, "log-level",
-                                 "'%s' with format '%s' is not one of debug, info, warn, error "
-                                 "with logfmt, json",
-                                 log_options.level, log_options.format);
+    int status = tob_log_options_apply(&command, &log_options);
+    if (status >= 0) {
+        return status;
     }
     if (!settings.state_dir || !*settings.state_dir) {
         return tob_options_error(&command, "state-dir", "is required");

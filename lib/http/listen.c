@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "util/text.h"
+
 #define MAX_HOST_BYTES 255
 #define BACKLOG        4096
 
@@ -26,7 +28,8 @@ static tob_error split_address(const char *address, char host[MAX_HOST_BYTES + 1
     } else if (memchr(address, ':', len)) {
         return TOB_INVALID;
     }
-    if (len > MAX_HOST_BYTES) {
+    uint64_t port = 0; // getaddrinfo would take 70000 for 4464
+    if (len > MAX_HOST_BYTES || tob_parse_u64(colon + 1, UINT16_MAX, &port)) {
         return TOB_INVALID;
     }
     memcpy(host, address, len);

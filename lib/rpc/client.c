@@ -56,9 +56,23 @@ struct tob_rpc_client {
     pthread_cond_t idle;
     char *authorization; // "Bearer TOKEN", or ""
     slot *free_slots;
-    size_t running; // calls whose callback has not returned
+    // Calls whose callback has not returned, and threads that are inside NNG: the socket is closed when none is.
+    size_t running;
     bool stopped;
 };
+
+static void enter(tob_rpc_client *client) {
+    pthread_mutex_lock(&client->lock);
+    client->running++;
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void leave(tob_rpc_client *client) {
+    pthread_mutex_lock(&client->lock);
+    client->running--;
+    pthread_cond_broadcast(&client->idle);
+    pthread_mutex_unlock(&client->lock);
+}
 
 static void finish(slot *s, const tob_rpc_result *result) {
     tob_rpc_client *client = s->client;
@@ -70,10 +84,7 @@ static void finish(slot *s, const tob_rpc_result *result) {
     client->free_slots = s;
     pthread_mutex_unlock(&client->lock);
     done(user, result);
-    pthread_mutex_lock(&client->lock);
-    client->running--;
-    pthread_cond_broadcast(&client->idle);
-    pthread_mutex_unlock(&client->lock);
+    leave(client);
 }
 
 static void finish_error(slot *s, tob_error error, const char *message) {
@@ -132,12 +143,15 @@ static nng_duration remaining_ms(const slot *s) {
 
 static void on_aio(void *arg) {
     slot *s = arg;
+    tob_rpc_client *client = s->client;
     int rv = nng_aio_result(s->aio);
     if (s->state == SLOT_SENDING && rv == 0) {
         // Only now: NNG 1.5 crashes when a recv is cancelled whose send is still pending.
+        enter(client);
         s->state = SLOT_RECEIVING;
         nng_aio_set_timeout(s->aio, remaining_ms(s));
         nng_ctx_recv(s->ctx, s->aio);
+        leave(client);
     } else if (s->state == SLOT_RECEIVING && rv == 0) {
         finish_response(s, nng_aio_get_msg(s->aio));
     } else {
@@ -146,9 +160,9 @@ static void on_aio(void *arg) {
             nng_aio_set_msg(s->aio, NULL);
         }
         finish_error(s, tob_error_from_nng(rv),
-                     rv != NNG_ETIMEDOUT                          ? "the client was stopped"
-                     : tob_rpc_client_connections(s->client) == 0 ? "not connected to the server"
-                                                                  : "no answer in time");
+                     rv != NNG_ETIMEDOUT                       ? "the client was stopped"
+                     : tob_rpc_client_connections(client) == 0 ? "not connected to the server"
+                                                               : "no answer in time");
     }
 }
 
@@ -387,7 +401,7 @@ static tob_error take_slot(tob_rpc_client *client, slot **ret) {
     } else {
         *ret = client->free_slots;
         client->free_slots = (*ret)->next_free;
-        client->running++;
+        client->running += 2; // one until the callback has returned, one until we are out of NNG
     }
     pthread_mutex_unlock(&client->lock);
     return err;
@@ -413,6 +427,7 @@ tob_error tob_rpc_client_call(tob_rpc_client *client, const char *method, const 
     nng_aio_set_msg(s->aio, msg);
     nng_aio_set_timeout(s->aio, remaining_ms(s));
     nng_ctx_send(s->ctx, s->aio);
+    leave(client); // take_slot entered
     return TOB_OK;
 }
 

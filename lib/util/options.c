@@ -1,3 +1,5 @@
+#include "util/options.h"
+
 #include <assert.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -5,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "util/options.h"
+#include "util/log.h"
 #include "util/text.h"
 
 // Prints text wrapped at 80 columns behind `indent` spaces; a newline in the text starts a new line.
@@ -79,7 +81,8 @@ static void print_help(const tob_command *command) {
 }
 
 static void print_error_prefix(const tob_command *command, const tob_option *option) {
-    fprintf(stderr, "%s%s%s: ", command->program, command->name ? " " : "", command->name ? command->name : "");
+    fprintf(stderr, "%s%s%s: ", command->program, command->name ? " " : "",
+            command->name ? command->name : "");
     if (option && option->name) {
         fprintf(stderr, "option --%s", option->name);
         fprintf(stderr, option->env ? " (%s): " : ": ", option->env);
@@ -88,7 +91,8 @@ static void print_error_prefix(const tob_command *command, const tob_option *opt
     }
 }
 
-static int fail(const tob_command *command, const tob_option *option, const char *format, ...) TOB_PRINTF(3, 4);
+static int fail(const tob_command *command, const tob_option *option, const char *format, ...)
+    TOB_PRINTF(3, 4);
 static int fail(const tob_command *command, const tob_option *option, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -152,7 +156,8 @@ static int set(const tob_command *command, const tob_option *option, const char 
         return -1;
     }
     if (number < option->min || (option->max && number > option->max)) {
-        return fail(command, option, "'%s' is not between %llu and %llu%s", text, (unsigned long long)option->min,
+        return fail(command, option, "'%s' is not between %llu and %llu%s", text,
+                    (unsigned long long)option->min,
                     (unsigned long long)(option->max ? option->max : UINT64_MAX),
                     option->kind == TOB_OPTION_DURATION ? " ms" : "");
     }
@@ -184,9 +189,10 @@ static size_t long_options(const tob_command *command, struct option *to) {
     for (size_t i = 0; i < command->option_count; i++) {
         const tob_option *option = &command->options[i];
         if (option->name) {
-            to[n++] = (struct option){.name = option->name,
-                                      .has_arg = option->kind == TOB_OPTION_FLAG ? no_argument : required_argument,
-                                      .val = LONG_BASE + (int)i};
+            to[n++] =
+                (struct option){.name = option->name,
+                                .has_arg = option->kind == TOB_OPTION_FLAG ? no_argument : required_argument,
+                                .val = LONG_BASE + (int)i};
         }
     }
     to[n++] = (struct option){.name = "help", .val = LONG_HELP};
@@ -207,7 +213,18 @@ static int take(const tob_command *command, int found, char **argv) {
     return set(command, option, option->kind == TOB_OPTION_FLAG ? "1" : optarg);
 }
 
-int tob_options_parse(const tob_command *command, int argc, char **argv, char ***ret_args, size_t *ret_arg_count) {
+// getopt_long takes any unique abbreviation; then a new option would change what an old command line means.
+static bool is_whole_name(const struct option *found, char **argv) {
+    const char *token = argv[optind - 1];
+    if (optarg && optarg == token) {
+        token = argv[optind - 2]; // "--name value"
+    }
+    size_t len = strcspn(token + 2, "=");
+    return strlen(found->name) == len && strncmp(found->name, token + 2, len) == 0;
+}
+
+int tob_options_parse(const tob_command *command, int argc, char **argv, char ***ret_args,
+                      size_t *ret_arg_count) {
     assert(command->option_count <= TOB_OPTIONS_MAX);
     struct option longs[TOB_OPTIONS_MAX + 3];
     long_options(command, longs);
@@ -220,9 +237,13 @@ int tob_options_parse(const tob_command *command, int argc, char **argv, char **
     optind = 0; // start again: glibc re-reads argv
     opterr = 0;
     while (status < 0) {
-        int found = getopt_long(argc, argv, ":", longs, NULL);
+        int index = 0;
+        int found = getopt_long(argc, argv, ":", longs, &index);
         if (found < 0) {
             break;
+        }
+        if (found >= LONG_HELP && !is_whole_name(&longs[index], argv)) {
+            found = '?';
         }
         status = take(command, found, argv);
     }
@@ -234,9 +255,21 @@ int tob_options_parse(const tob_command *command, int argc, char **argv, char **
         return fail(command, NULL, "needs %s; see --help", command->arguments);
     }
     if (count > command->max_args) {
-        return fail(command, NULL, "unexpected argument '%s'; see --help", argv[optind + (int)command->max_args]);
+        return fail(command, NULL, "unexpected argument '%s'; see --help",
+                    argv[optind + (int)command->max_args]);
     }
     *ret_args = argv + optind;
     *ret_arg_count = count;
+    return -1;
+}
+
+int tob_log_options_apply(const tob_command *command, const tob_log_options *options) {
+    if (tob_log_configure(command->program, options->level, "logfmt")) {
+        return tob_options_error(command, "log-level", "'%s' is not debug, info, warn or error",
+                                 options->level);
+    }
+    if (tob_log_configure(command->program, options->level, options->format)) {
+        return tob_options_error(command, "log-format", "'%s' is not logfmt or json", options->format);
+    }
     return -1;
 }

@@ -64,10 +64,20 @@ typedef struct tob_log_options {
     const char *format;
 } tob_log_options;
 
-#define TOB_LOG_OPTIONS(t)                                                                                       \
-    {.name = "log-level", .env = "TOBOGGANING_LOG_LEVEL", .value = "LEVEL", .fallback = "info",                  \
-     .kind = TOB_OPTION_STRING, .target = &(t)->level, .help = "debug, info, warn or error"},                    \
-    {.name = "log-format", .env = "TOBOGGANING_LOG_FORMAT", .value = "FORMAT", .fallback = "logfmt",             \
-     .kind = TOB_OPTION_STRING, .target = &(t)->format, .help = "logfmt or json"}
+// tob_log_options_apply configures the logger (util/log.h) after parsing. Returns -1, or the status to exit with.
+TOB_MUST_USE int tob_log_options_apply(const tob_command *command, const tob_log_options *options);
+
+#define TOB_LOG_OPTIONS(t)                                                                                   \
+    {.name = "log-level",                                                                                    \
+     .env = "TOBOGGANING_LOG_LEVEL",                                                                         \
+     .value = "LEVEL",                                                                                       \
+     .fallback = "info",                                                                                     \
+     .kind = TOB_OPTION_STRING,                                                                              \
+     .target = &(t)->level,                                                                                  \
+     .help = "debug, info, warn or error"},                                                                  \
+    {                                                                                                        \
+        .name = "log-format", .env = "TOBOGGANING_LOG_FORMAT", .value = "FORMAT", .fallback = "logfmt",      \
+        .kind = TOB_OPTION_STRING, .target = &(t)->format, .help = "logfmt or json"                          \
+    }
 
 #endif

@@ -76,6 +76,7 @@ static void start(void) {
                                      .directory = directory,
                                      .process = process};
     tob_journal_problem problem;
+    bool bus_failed = false;
     tob_rpc_server_options rpc = {.url = "tcp://127.0.0.1:0",
                                   .contexts = 16,
                                   .max_connections = 16,
@@ -83,7 +84,7 @@ static void start(void) {
                                   .max_inflated_bytes = 16 << 20,
                                   .max_arena_bytes = 64 << 20};
     char url[64];
-    assert_int_equal(tob_committer_new(&options, &committer, &problem), TOB_OK);
+    assert_int_equal(tob_committer_new(&options, &committer, &problem, &bus_failed), TOB_OK);
     assert_int_equal(tob_rpc_server_new(&rpc, &server), TOB_OK);
     assert_int_equal(tob_rpc_server_add(server, &tobogganing__v1__ingest__descriptor, "Submit", on_submit,
                                         NULL),

@@ -202,6 +202,15 @@ static void an_unknown_option_is_named(void **state) {
     expect_usage_error(&o, "-x");
 }
 
+static void an_abbreviation_is_unknown(void **state) {
+    (void)state;
+    outcome o;
+    RUN(&o, ARG("--max-b"), ARG("4KiB"));
+    expect_usage_error(&o, "--max-b");
+    RUN(&o, ARG("--max-b=4KiB"));
+    expect_usage_error(&o, "--max-b");
+}
+
 static void a_missing_value_is_named(void **state) {
     (void)state;
     outcome o;
@@ -293,6 +302,7 @@ int main(void) {
         cmocka_unit_test_setup(arguments_may_stand_among_flags, clear_environment),
         cmocka_unit_test_setup(after_two_dashes_everything_is_an_argument, clear_environment),
         cmocka_unit_test_setup(an_unknown_option_is_named, clear_environment),
+        cmocka_unit_test_setup(an_abbreviation_is_unknown, clear_environment),
         cmocka_unit_test_setup(a_missing_value_is_named, clear_environment),
         cmocka_unit_test_setup(a_bad_value_names_its_option_and_what_is_expected, clear_environment),
         cmocka_unit_test_setup(a_bad_value_in_the_environment_names_the_variable, clear_environment),

@@ -78,6 +78,20 @@ static void utf8_follows_table_3_7_of_unicode(void **state) {
     assert_false(tob_utf8_valid("a\0", 2));
 }
 
+static void one_wrong_byte_is_found_wherever_it_is(void **state) {
+    (void)state;
+    for (size_t len = 1; len <= 25; len++) {
+        for (size_t at = 0; at < len; at++) {
+            for (unsigned byte = 0; byte < 256; byte++) {
+                char text[25];
+                memset(text, 'a', len);
+                text[at] = (char)byte;
+                assert_int_equal(tob_utf8_valid(text, len), byte > 0 && byte < 0x80);
+            }
+        }
+    }
+}
+
 static void utf8_cut_at_the_end_is_not_read_beyond_it(void **state) {
     (void)state;
     static const char euro[] = {(char)0xe2, (char)0x82, (char)0xac};
@@ -164,6 +178,7 @@ int main(void) {
         cmocka_unit_test(ids_are_1_to_128_bytes_of_a_small_alphabet),
         cmocka_unit_test(names_are_at_most_256_bytes_of_utf8_without_control_characters),
         cmocka_unit_test(utf8_follows_table_3_7_of_unicode),
+        cmocka_unit_test(one_wrong_byte_is_found_wherever_it_is),
         cmocka_unit_test(utf8_cut_at_the_end_is_not_read_beyond_it),
         cmocka_unit_test(numbers_are_whole_decimal_texts_up_to_the_maximum),
         cmocka_unit_test(durations_have_units),
