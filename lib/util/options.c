@@ -213,12 +213,14 @@ static int take(const tob_command *command, int found, char **argv) {
     return set(command, option, option->kind == TOB_OPTION_FLAG ? "1" : optarg);
 }
 
+// The option that getopt_long has just taken, as it was typed.
+static const char *typed(char **argv) {
+    bool value_apart = optarg && optarg == argv[optind - 1]; // "--name value"
+    return argv[optind - (value_apart ? 2 : 1)];
+}
+
 // getopt_long takes any unique abbreviation; then a new option would change what an old command line means.
-static bool is_whole_name(const struct option *found, char **argv) {
-    const char *token = argv[optind - 1];
-    if (optarg && optarg == token) {
-        token = argv[optind - 2]; // "--name value"
-    }
+static bool is_whole_name(const struct option *found, const char *token) {
     size_t len = strcspn(token + 2, "=");
     return strlen(found->name) == len && strncmp(found->name, token + 2, len) == 0;
 }
@@ -242,8 +244,8 @@ int tob_options_parse(const tob_command *command, int argc, char **argv, char **
         if (found < 0) {
             break;
         }
-        if (found >= LONG_HELP && !is_whole_name(&longs[index], argv)) {
-            found = '?';
+        if (found >= LONG_HELP && !is_whole_name(&longs[index], typed(argv))) {
+            return fail(command, NULL, "unknown option '%s'; see --help", typed(argv));
         }
         status = take(command, found, argv);
     }
