@@ -30,7 +30,7 @@ static int usage(FILE *to, int status) {
 static void log_stopped(tob_sender *sender) {
     tob_sender_stats stats = tob_sender_statistics(sender);
     if (stats.waiting) {
-        tob_warn("samples-lost", TOB_UINT("samples", stats.waiting));
+        tob_warn("samples_lost", TOB_UINT("samples", stats.waiting));
     }
     tob_info("stopped", TOB_UINT("samples", stats.pushed), TOB_UINT("acked", stats.acked),
              TOB_UINT("rejected", stats.rejected), TOB_UINT("dropped", stats.dropped),
@@ -50,14 +50,14 @@ static int run(tob_agent_settings *settings) {
     tob_sender *sender = NULL;
     tob_error err = tob_sender_new(&options, &sender);
     if (err) {
-        tob_err("bad-configuration", TOB_STR("option", "--server (INGEST_URL)"),
+        tob_err("bad_configuration", TOB_STR("option", "--server (INGEST_URL)"),
                 TOB_STR("value", settings->server), TOB_ERR(err));
         return err == TOB_INVALID ? TOB_EXIT_USAGE : 1;
     }
     int status = 1;
     err = tob_sender_start(sender);
     if (err) {
-        tob_err("start-failed", TOB_ERR(err));
+        tob_err("start_failed", TOB_ERR(err));
     } else {
         bool brief = settings->once || settings->from_stdin;
         if (!brief) {

@@ -51,10 +51,10 @@ static tob_error take_sample(const tob_agent_settings *settings, samplers *from,
 // Logs the first failure of a row, and the end of it.
 static void log_sampling(tob_error err, const tob_problem *problem, tob_problem *last) {
     if (err && strcmp(problem->text, last->text) != 0) {
-        tob_err("sample-failed", TOB_STR("reason", problem->text));
+        tob_err("sample_failed", TOB_STR("reason", problem->text));
         *last = *problem;
     } else if (!err && *last->text) {
-        tob_info("sample-recovered");
+        tob_info("sample_recovered");
         last->text[0] = 0;
     }
 }
@@ -92,12 +92,12 @@ static int run_once(tob_agent_settings *settings, samplers *from, tob_sender *se
     }
     tob_error err = take_sample(settings, from, sender, &problem);
     if (err) {
-        tob_err("sample-failed", TOB_STR("reason", problem.text));
+        tob_err("sample_failed", TOB_STR("reason", problem.text));
         return 1;
     }
     bool answered = tob_agent_flush(sender, settings->deadline_ms);
     if (!answered) {
-        tob_err("not-acknowledged", TOB_STR("server", settings->server),
+        tob_err("not_acknowledged", TOB_STR("server", settings->server),
                 TOB_UINT("deadline_ms", settings->deadline_ms));
     }
     return answered && tob_sender_statistics(sender).acked > 0 ? 0 : 1;
@@ -125,7 +125,7 @@ int tob_agent_run_sampling(tob_agent_settings *settings, tob_sender *sender) {
     samplers from;
     tob_problem problem = {""};
     if (new_samplers(settings, &from, &problem)) {
-        tob_err("bad-configuration", TOB_STR("reason", problem.text));
+        tob_err("bad_configuration", TOB_STR("reason", problem.text));
         return TOB_EXIT_USAGE;
     }
     int status =

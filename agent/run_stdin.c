@@ -23,7 +23,7 @@ typedef struct relay {
 
 static void bad_line(relay *r, uint64_t number, const char *reason) {
     r->bad++;
-    tob_err("bad-line", TOB_UINT("line", number), TOB_STR("reason", reason));
+    tob_err("bad_line", TOB_UINT("line", number), TOB_STR("reason", reason));
 }
 
 static void handle_signal(relay *r, tob_signal signal) {
@@ -71,7 +71,7 @@ static void take_line(relay *r, const tob_line *line) {
         return;
     }
     if (report.unknown_metrics) {
-        tob_debug("unknown-metrics", TOB_UINT("line", line->number),
+        tob_debug("unknown_metrics", TOB_UINT("line", line->number),
                   TOB_UINT("names", report.unknown_metrics));
     }
     report.report.line = line->number;
@@ -102,7 +102,7 @@ static bool read_more(relay *r, int fd, int signals) {
             return true;
         }
         r->bad++;
-        tob_err("stdin-failed", TOB_STR("reason", strerror(errno)));
+        tob_err("stdin_failed", TOB_STR("reason", strerror(errno)));
         n = 0;
     }
     tob_lines_added(&r->lines, (size_t)n);
@@ -124,7 +124,7 @@ static int finish(relay *r) {
     bool answered = tob_agent_flush(r->sender, r->stopping ? TOB_AGENT_STOP_MS : r->settings->deadline_ms);
     tob_sender_stats stats = tob_sender_statistics(r->sender);
     if (!answered) {
-        tob_err("not-acknowledged", TOB_STR("server", r->settings->server),
+        tob_err("not_acknowledged", TOB_STR("server", r->settings->server),
                 TOB_UINT("samples", stats.waiting));
     }
     tob_info("relayed", TOB_UINT("lines", r->lines.number), TOB_UINT("reports", r->reports),
@@ -144,7 +144,7 @@ int tob_agent_run_stdin(tob_agent_settings *settings, tob_sender *sender, int fd
     // Only to wake poll: tob_daemon_wait takes the signal.
     int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0 || tob_lines_init(&r.lines)) {
-        tob_err("start-failed", TOB_STR("reason", signals < 0 ? strerror(errno) : "out of memory"));
+        tob_err("start_failed", TOB_STR("reason", signals < 0 ? strerror(errno) : "out of memory"));
         goto out;
     }
     read_all(&r, fd, signals);
