@@ -223,7 +223,7 @@ static void apply_rows(tob_follow *follow, const Tobogganing__V1__BusMessage *me
 
 void tob_follow_bus(tob_follow *follow, const Tobogganing__V1__BusMessage *message, tob_moment now) {
     bool rows = message->topic >= 1 && message->topic <= TOB_BUS_BUCKETS;
-    if (!rows && !(message->topic == TOB_BUS_HEARTBEAT && message->heartbeat)) {
+    if (!rows && !(message->topic == TOB_BUS_TOPIC_HEARTBEAT && message->heartbeat)) {
         return; // a topic of a later version
     }
     follow->heard_ms = now.monotonic_ms;

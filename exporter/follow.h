@@ -22,9 +22,8 @@
 #include "exporter/manager.h"
 #include "exporter/mirror.h"
 #include "util/error.h"
+#include "wire/bus_topics.h"
 
-#define TOB_BUS_BUCKETS          64u
-#define TOB_BUS_HEARTBEAT        127u // the topic
 #define TOB_BUS_SILENT_MS        5000u
 #define TOB_SNAPSHOT_PAGE_ROWS   2000u  // below 4 MiB with the longest names
 #define TOB_SNAPSHOT_INTERVAL_MS 1000u  // from the end of one to the start of the next

@@ -299,7 +299,7 @@ static void drop_retired(tob_manager *manager) {
 }
 
 static void finish_message(tob_manager *manager) {
-    const uint64_t id = TOB_MANAGER_RETIRED_ID;
+    const uint64_t id = TOB_PROCESS_RETIRED;
     uint32_t at = tob_index_find(&manager->process_index, (const char *)&id, sizeof(id));
     if (at != TOB_INDEX_NONE && manager->processes[at].grew == manager->messages) {
         drop_retired(manager);

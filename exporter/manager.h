@@ -11,12 +11,12 @@
 
 #include "tobogganing/v1/bus.pb-c.h"
 
+#include "rpc/process.h"
 #include "util/error.h"
 
 #define TOB_MANAGER_MAX_PROCESSES 4096 // gone ones too: the one that is gone longest makes room
 #define TOB_MANAGER_MAX_COUNTERS  4096 // different label sets of all families
 #define TOB_MANAGER_MAX_LABEL     64   // bytes
-#define TOB_MANAGER_RETIRED_ID    1    // ingestd's sum of the processes that it has forgotten
 #define TOB_MANAGER_MAX_BLOCK     512  // three labels that all need escapes, their names
 
 typedef struct tob_manager tob_manager;

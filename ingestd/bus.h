@@ -12,9 +12,9 @@
 #include "ingestd/directory.h"
 #include "ingestd/fleet.h"
 #include "journal/journal.h"
+#include "wire/bus_topics.h"
 
 #define TOB_BUS_ROWS_PER_MESSAGE 1000
-#define TOB_BUS_TOPIC_HEARTBEAT  127
 
 typedef struct tob_bus tob_bus;
 

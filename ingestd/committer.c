@@ -455,7 +455,8 @@ static void heartbeat(tob_committer *c) {
     c->heartbeat_ms = tob_clock_monotonic_ms();
 }
 
-// Journals the counters of the processes that reported since the last time.
+// Journals the counters of the processes that reported since the last time. Never the sum of the retired: recovery
+// reads their own records again and retires them again.
 static void journal_counters(tob_committer *c) {
     Tobogganing__V1__Record record = TOBOGGANING__V1__RECORD__INIT;
     record.received_unix_ms = tob_clock_unix_ms();
@@ -464,7 +465,8 @@ static void journal_counters(tob_committer *c) {
     tob_arena_clear(c->arena);
     record.processes = tob_arena_alloc(c->arena, (count + 1) * sizeof(*record.processes));
     for (size_t i = 0; record.processes && i < count; i++) {
-        if (tob_process_table_heard_unix_ms(c->processes, i) >= c->counters_unix_ms) {
+        bool heard = tob_process_table_heard_unix_ms(c->processes, i) >= c->counters_unix_ms;
+        if (heard && all[i]->id != TOB_PROCESS_RETIRED) {
             record.processes[record.n_processes++] = all[i];
         }
     }

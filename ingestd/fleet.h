@@ -15,10 +15,10 @@
 #include "tobogganing/v1/ingest.pb-c.h"
 
 #include "util/error.h"
+#include "wire/bus_topics.h"
 #include "wire/metrics.h"
 
 #define TOB_FLEET_MAX_ROWS 100000000u // of each kind
-#define TOB_BUS_BUCKETS    64
 
 typedef struct tob_fleet tob_fleet;
 

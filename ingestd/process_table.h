@@ -14,7 +14,6 @@
 
 #define TOB_PROCESS_TABLE_MAX 4096
 #define TOB_PROCESS_FORGET_MS (24 * 3600 * 1000ull)
-#define TOB_PROCESS_RETIRED   1 // the id of the sum of those forgotten
 
 typedef struct tob_process_table tob_process_table;
 

@@ -16,6 +16,7 @@
 
 #define TOB_PROCESS_MAX_COUNTERS    1000
 #define TOB_COUNTER_MAX_LABELS      3
+#define TOB_PROCESS_RETIRED         1 // id of the sum of the forgotten; see Process in process.proto
 #define TOB_COUNTER_MAX_LABEL_BYTES 64
 
 typedef struct tob_process tob_process;

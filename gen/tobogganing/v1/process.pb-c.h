@@ -49,11 +49,12 @@ struct  Tobogganing__V1__Process
 {
   ProtobufCMessage base;
   /*
-   * Random per start.
+   * Random per start, over 1. Id 1, kind "retired", is ingestd's sum of the processes that it has not heard of for a
+   * day and has forgotten: its counters grow by what theirs were in the moment in which they go.
    */
   uint64_t id;
   /*
-   * "ingestd", "gateway" or "exporter".
+   * "ingestd", "gateway", "exporter" or "retired".
    */
   char *kind;
   uint64_t started_unix_ms;

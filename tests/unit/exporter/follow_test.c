@@ -86,7 +86,7 @@ static void publish_removal(world *w, const char *id) {
 static void beat(world *w) {
     Tobogganing__V1__Heartbeat heartbeat = TOBOGGANING__V1__HEARTBEAT__INIT;
     Tobogganing__V1__Manager manager = TOBOGGANING__V1__MANAGER__INIT;
-    Tobogganing__V1__BusMessage message = message_of(w, TOB_BUS_HEARTBEAT, 0);
+    Tobogganing__V1__BusMessage message = message_of(w, TOB_BUS_TOPIC_HEARTBEAT, 0);
     heartbeat.n_last_sequences = TOB_BUS_BUCKETS;
     heartbeat.last_sequences = w->last;
     manager.clients = 77;
@@ -461,14 +461,14 @@ static void a_page_that_fails_is_asked_for_again(void **state) {
 static void messages_of_other_topics_and_short_heartbeats_do_no_harm(void **state) {
     (void)state;
     world w = new_converged();
-    unsigned topics[] = {0, TOB_BUS_BUCKETS + 1, 126, TOB_BUS_HEARTBEAT, 128, UINT32_MAX};
+    unsigned topics[] = {0, TOB_BUS_BUCKETS + 1, 126, TOB_BUS_TOPIC_HEARTBEAT, 128, UINT32_MAX};
     for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
         Tobogganing__V1__BusMessage message = message_of(&w, topics[i], 99);
         message.epoch = 77;
         tob_follow_bus(w.follow, &message, w.now);
     }
     Tobogganing__V1__Heartbeat heartbeat = TOBOGGANING__V1__HEARTBEAT__INIT;
-    Tobogganing__V1__BusMessage message = message_of(&w, TOB_BUS_HEARTBEAT, 0);
+    Tobogganing__V1__BusMessage message = message_of(&w, TOB_BUS_TOPIC_HEARTBEAT, 0);
     message.heartbeat = &heartbeat;
     tob_follow_bus(w.follow, &message, w.now);
     publish(&w, "not an id", 1, false);

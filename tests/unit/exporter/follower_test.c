@@ -123,7 +123,7 @@ static void send_message(ingestd *i, Tobogganing__V1__BusMessage *message) {
 static void beat(ingestd *i) {
     Tobogganing__V1__BusMessage message = TOBOGGANING__V1__BUS_MESSAGE__INIT;
     Tobogganing__V1__Heartbeat heartbeat = TOBOGGANING__V1__HEARTBEAT__INIT;
-    message.topic = TOB_BUS_HEARTBEAT;
+    message.topic = TOB_BUS_TOPIC_HEARTBEAT;
     message.heartbeat = &heartbeat;
     heartbeat.n_last_sequences = TOB_BUS_BUCKETS;
     uint64_t last[TOB_BUS_BUCKETS];

@@ -102,17 +102,17 @@ static void a_process_that_ingestd_adds_to_its_own_sum_is_counted_once(void **st
     (void)state;
     tob_manager *manager = new_manager();
     apply(manager, 10, 5, 11, 7, 0);
-    apply(manager, TOB_MANAGER_RETIRED_ID, 5, 11, 7, 0);
+    apply(manager, TOB_PROCESS_RETIRED, 5, 11, 7, 0);
     assert_int_equal(total(manager), 12);
-    apply(manager, TOB_MANAGER_RETIRED_ID, 5, 11, 8, 0);
+    apply(manager, TOB_PROCESS_RETIRED, 5, 11, 8, 0);
     assert_int_equal(total(manager), 13);
-    apply(manager, TOB_MANAGER_RETIRED_ID, 5, 0); // 11 is gone, but not in the sum
+    apply(manager, TOB_PROCESS_RETIRED, 5, 0); // 11 is gone, but not in the sum
     assert_int_equal(total(manager), 13);
     tob_manager_free(manager);
 
     manager = new_manager();
     apply(manager, 10, 5, 11, 7, 0);
-    apply(manager, TOB_MANAGER_RETIRED_ID, 5, 0); // 11 was lost in the same moment
+    apply(manager, TOB_PROCESS_RETIRED, 5, 0); // 11 was lost in the same moment
     assert_int_equal(total(manager), 12);
     tob_manager_free(manager);
 }

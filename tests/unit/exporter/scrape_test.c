@@ -85,7 +85,7 @@ static void make_ready(setup *s, unsigned clients) {
     Tobogganing__V1__SnapshotRequest request = TOBOGGANING__V1__SNAPSHOT_REQUEST__INIT;
     Tobogganing__V1__SnapshotResponse page = TOBOGGANING__V1__SNAPSHOT_RESPONSE__INIT;
     tob_moment now = {.monotonic_ms = 2, .unix_ms = 2};
-    message.topic = TOB_BUS_HEARTBEAT;
+    message.topic = TOB_BUS_TOPIC_HEARTBEAT;
     message.heartbeat = &heartbeat;
     heartbeat.n_last_sequences = TOB_BUS_BUCKETS;
     heartbeat.last_sequences = last;
