@@ -1,0 +1,286 @@
+"""Runs the real programs on free loopback ports in a folder of their own."""
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import requests
+
+from exposition import Exposition
+from sp import Rpc
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN_DIR = Path(os.environ.get("TOB_BIN_DIR", ROOT / "build" / "dev"))
+# Sanitizers make everything slower; deadlines only matter when something is wrong.
+DEADLINE = 60.0
+
+PROGRAMS = {
+    "tobogganing-ingestd": "ingestd",
+    "tobogganing-gateway": "gateway",
+    "tobogganing-exporter": "exporter",
+    "tobogganing-agent": "agent",
+    "tobogganctl": "ctl",
+}
+
+
+def binary(name):
+    """Path of a program, in a build folder or in one where they are installed."""
+    for candidate in (BIN_DIR / PROGRAMS[name] / name, BIN_DIR / name):
+        if candidate.exists():
+            return str(candidate)
+    raise FileNotFoundError(f"{name} is not under {BIN_DIR}; build it, or set TOB_BIN_DIR")
+
+
+def wait_until(condition, what="the condition", timeout=DEADLINE):
+    """Polls until the condition returns something true, and returns it."""
+    end = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
+
+
+_given_ports = set()
+
+
+def free_port():
+    """A free loopback port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        if port in _given_ports:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given_ports.add(port)
+        return port
+
+
+def clean_environment(**more):
+    """The environment for our programs: nothing of the caller's that configures them."""
+    ours = ("TOBOGGANING_", "ADMIN_TOKEN", "CLUSTER_TOKEN", "METRICS_TOKEN", "INGEST_URL", "EXPORTER_URL", "BUS_URL",
+            "CLIENT_ID", "API_KEY", "HEADEND_", "NOTIFY_SOCKET")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment.update(more)
+    return environment
+
+
+class Daemon:
+    """One process that serves until it is stopped; its log is kept."""
+
+    def __init__(self, name, argv, env, log, ready_event="event=ready"):
+        self.name, self.argv, self.env, self.log_path, self.ready_event = name, argv, env, Path(log), ready_event
+        self.process = None
+        self.log_start = 0  # where the log of the present process starts
+
+    def start(self, wait=True):
+        assert self.process is None, f"{self.name} runs already"
+        self.log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def log(self):
+        """What the present process has logged."""
+        with open(self.log_path, "rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode(errors="replace")
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def wait_ready(self):
+        def ready():
+            assert self.running(), f"{self.name} ended with {self.process.returncode}:\n{self.log()[-2000:]}"
+            return self.ready_event in self.log()
+        wait_until(ready, f"{self.name} is ready")
+
+    def stop(self):
+        """Stops it as an operator would, and expects success."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.name} did not stop:\n{self.log()[-2000:]}") from None
+        assert status == 0, f"{self.name} ended with {status}:\n{self.log()[-4000:]}"
+
+    def kill(self):
+        """kill -9."""
+        process, self.process = self.process, None
+        assert process.poll() is None, f"{self.name} had ended by itself with {process.returncode}"
+        process.kill()
+        process.wait(DEADLINE)
+
+    def reload(self):
+        self.process.send_signal(signal.SIGHUP)
+
+
+class Cluster:
+    """ingestd, gateway and exporter, with helpers that speak to them."""
+
+    def __init__(self, folder, pb=None, ingestd_options=(), gateway_options=(), exporter_options=()):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.pb = pb
+        self.state_dir = self.folder / "state"
+        self.admin_token, self.cluster_token, self.metrics_token = (secrets.token_hex(16) for _ in range(3))
+        ports = {name: free_port() for name in ("ingest", "bus", "gateway", "exporter")}
+        self.ports = ports
+        self.ingest_url = f"tcp://127.0.0.1:{ports['ingest']}"
+        self.bus_url = f"tcp://127.0.0.1:{ports['bus']}"
+        self.manager_url = f"http://127.0.0.1:{ports['gateway']}"
+        self.exporter_url = f"http://127.0.0.1:{ports['exporter']}"
+        self.session = requests.Session()
+        self.ingestd = self._daemon(
+            "ingestd", ["--listen", self.ingest_url, "--bus-listen", self.bus_url, "--state-dir", str(self.state_dir),
+                        *ingestd_options], ADMIN_TOKEN=self.admin_token, CLUSTER_TOKEN=self.cluster_token)
+        self.exporter = self._daemon(
+            "exporter", ["--listen", f"127.0.0.1:{ports['exporter']}", "--ingest", self.ingest_url,
+                         "--bus", self.bus_url, *exporter_options],
+            METRICS_TOKEN=self.metrics_token, CLUSTER_TOKEN=self.cluster_token)
+        self.gateway = self._daemon(
+            "gateway", ["--listen", f"127.0.0.1:{ports['gateway']}", "--ingest", self.ingest_url,
+                        "--exporter", self.exporter_url, *gateway_options], CLUSTER_TOKEN=self.cluster_token)
+        self.daemons = [self.ingestd, self.exporter, self.gateway]
+
+    def _daemon(self, name, options, **env):
+        return Daemon(name, [binary(f"tobogganing-{name}"), *options], clean_environment(**env),
+                      self.folder / f"{name}.log")
+
+    def start(self):
+        self.state_dir.mkdir(exist_ok=True)
+        for daemon in self.daemons:
+            daemon.start()
+        self.wait_ready()
+        return self
+
+    def wait_ready(self):
+        wait_until(lambda: self.get_status(self.manager_url + "/readyz") == 200, "the gateway is ready")
+        wait_until(lambda: self.get_status(self.exporter_url + "/readyz") == 200, "the exporter is ready")
+
+    def stop(self):
+        failures = []
+        for daemon in reversed(self.daemons):
+            try:
+                daemon.stop()
+            except AssertionError as error:
+                failures.append(str(error))
+        self.session.close()
+        assert not failures, "\n".join(failures)
+
+    @staticmethod
+    def get_status(url):
+        try:
+            return requests.get(url, timeout=DEADLINE).status_code
+        except requests.RequestException:
+            return None
+
+    # --- the registry ---
+
+    def ctl(self, *arguments, env=None, timeout=DEADLINE):
+        """Runs tobogganctl as an admin and returns what it did."""
+        environment = clean_environment(INGEST_URL=self.ingest_url, ADMIN_TOKEN=self.admin_token)
+        environment.update(env or {})
+        return subprocess.run([binary("tobogganctl"), *arguments], env=environment, capture_output=True, text=True,
+                              timeout=timeout, stdin=subprocess.DEVNULL, check=False)
+
+    def ctl_ok(self, *arguments):
+        done = self.ctl(*arguments)
+        assert done.returncode == 0, f"tobogganctl {' '.join(arguments)}: {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+    def ctl_json(self, *arguments):
+        return json.loads(self.ctl_ok(*arguments, "--json"))
+
+    def add_cluster(self, cluster_id, region="", datacenter=""):
+        return self.ctl_json("cluster", "add", "--id", cluster_id, "--region", region, "--datacenter", datacenter)
+
+    def add_client(self, client_id, **options):
+        """Registers a client and returns its API key."""
+        return self.ctl_json("client", "add", "--id", client_id, *_flags(options))["api_key"]
+
+    def add_headend(self, headend_id, **options):
+        """Registers a headend and returns a token for it."""
+        self.ctl_ok("headend", "add", "--id", headend_id, *_flags(options))
+        return self.headend_token(headend_id)
+
+    def headend_token(self, headend_id, *options):
+        return self.ctl_ok("headend", "token", headend_id, *options).strip()
+
+    # --- reports ---
+
+    def post(self, path, token, body, timeout=DEADLINE, headers=None, session=None):
+        """POSTs JSON (a value, or raw text or bytes) to the gateway."""
+        data = body if isinstance(body, (bytes, str)) else json.dumps(body)
+        if isinstance(data, str):
+            data = data.encode()
+        all_headers = {"Content-Type": "application/json"}
+        if token is not None:
+            all_headers["Authorization"] = f"Bearer {token}"
+        all_headers.update(headers or {})
+        return (session or self.session).post(self.manager_url + path, data=data, timeout=timeout,
+                                              headers={k: v for k, v in all_headers.items() if v is not None})
+
+    def post_client(self, client_id, key, body, **options):
+        return self.post(f"/api/v1/clients/{client_id}/metrics", key, body, **options)
+
+    def post_headend(self, headend_id, token, body, **options):
+        return self.post(f"/api/v1/headends/{headend_id}/metrics", token, body, **options)
+
+    def rpc(self, bearer=None, timeout=DEADLINE):
+        return Rpc(self.ingest_url, self.pb, bearer=bearer, timeout=timeout)
+
+    def agent(self, *arguments, stdin=None, env=None, timeout=DEADLINE):
+        """Runs the agent to its end."""
+        environment = clean_environment(INGEST_URL=self.ingest_url)
+        environment.update(env or {})
+        return subprocess.run([binary("tobogganing-agent"), *arguments], env=environment, input=stdin,
+                              stdin=None if stdin is not None else subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=timeout, check=False)
+
+    # --- the exposition ---
+
+    def get_metrics(self, base=None, token=None, **options):
+        headers = {"Authorization": f"Bearer {token or self.metrics_token}", **options.pop("headers", {})}
+        return requests.get((base or self.manager_url) + "/metrics", headers=headers, timeout=DEADLINE, **options)
+
+    def scrape(self, base=None):
+        response = self.get_metrics(base)
+        assert response.status_code == 200, f"{response.status_code} {response.text}"
+        response.encoding = "utf-8"
+        return Exposition(response.text)
+
+    def wait_value(self, name, expected, /, timeout=DEADLINE, **labels):
+        """Waits until the scraped value of a series is `expected`; returns that scrape."""
+        seen = []
+
+        def right():
+            scrape = self.scrape()
+            seen[:] = [scrape.value(name, **labels)]
+            return scrape if seen[0] == expected else None
+        try:
+            return wait_until(right, timeout=timeout)
+        except AssertionError:
+            raise AssertionError(f"{name}{labels} is {seen[0]}, not {expected}") from None
+
+
+def _flags(options):
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
