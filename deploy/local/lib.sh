@@ -79,7 +79,20 @@ need_prometheus() {
   say "$dir/usr/bin"
 }
 
-# build PRESET TARGETS… -- [CONFIGURE OPTION…]: configures once, then builds. Quiet unless it fails.
+# is_configured PRESET [-DNAME=VALUE…]: is there a build folder, with everything on that shall be on? What is on
+# already stays on: whoever built with the tests does not lose them by a run without.
+is_configured() {
+  local cache=$root/build/$1/CMakeCache.txt option
+  [ -e "$root/build/$1/build.ninja" ] || return 1
+  shift
+  for option in "$@"; do
+    case $option in
+    -D*=ON) grep -q "^${option:2:-3}:[A-Z]*=ON$" "$cache" || return 1 ;;
+    esac
+  done
+}
+
+# build PRESET TARGETS… -- [CONFIGURE OPTION…]: configures when needed, then builds. Quiet unless it fails.
 build() {
   local preset=$1 targets=() log
   shift
@@ -91,9 +104,11 @@ build() {
   log=$root/build/$preset.log
   mkdir -p "$root/build"
   cd "$root"
-  if [ ! -e "build/$preset/build.ninja" ]; then
+  if ! is_configured "$preset" "$@"; then
+    local options=("$@")
+    [ ! -e "build/$preset/build.ninja" ] || options=("${@/-D*=OFF/}")
     say "Configuring build/$preset"
-    cmake --preset "$preset" "$@" >"$log" 2>&1 || { cat "$log" >&2 && die "cmake --preset $preset failed"; }
+    cmake --preset "$preset" "${options[@]}" >"$log" 2>&1 || { cat "$log" >&2 && die "cmake --preset $preset failed"; }
   fi
   if [ ! -e "build/$preset/.built" ]; then
     say "Building build/$preset (a minute or so, once)"

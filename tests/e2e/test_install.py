@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import BIN_DIR, PROGRAMS, clean_environment
+from harness import BIN_DIR, PROGRAMS, ROOT, clean_environment
 
 UNITS = ["tobogganing-ingestd.service", "tobogganing-gateway.service", "tobogganing-exporter.service",
          "tobogganing-agent@.service"]
@@ -57,43 +57,25 @@ def test_units_start_programs_that_are_installed(installed):
         assert "Type=notify" in text and "NoNewPrivileges=yes" in text
 
 
-REPORTER = r"""
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <tobogganing/agent.h>
-
-int main(void) {
-    tob_agent *agent = NULL;
-    tob_agent_options options = {.server = getenv("INGEST_URL"), .agent_id = "my-router"};
-    tob_agent_client_sample sample = {.present = TOB_AGENT_BYTES_SENT | TOB_AGENT_CONNECTION_UPTIME,
-                                      .bytes_sent = 1048576,
-                                      .connection_uptime_ms = 12345670};
-    if (tob_agent_open(&options, &agent) != TOB_AGENT_OK ||
-        tob_agent_record_client(agent, getenv("CLIENT_ID"), getenv("API_KEY"), 0, &sample) != TOB_AGENT_OK) {
-        return 1;
-    }
-    tob_agent_status flushed = tob_agent_flush(agent, 10000);
-    tob_agent_statistics statistics;
-    tob_agent_get_statistics(agent, &statistics);
-    printf("%d %d acknowledged=%d rejected=%d\n", flushed, tob_agent_close(agent, 1000), (int)statistics.acknowledged,
-           (int)statistics.rejected);
-    return 0;
-}
-"""
+def readme_example():
+    """The C program of the README."""
+    text = (ROOT / "README.md").read_text()
+    return text.split("```c\n")[1].split("```")[0]
 
 
 def test_a_program_reports_with_the_installed_library(installed, cluster, tmp_path):
     library = next((installed / "usr").rglob("libtobogganing-agent.so"))
     key = cluster.add_client("library-client")
     source, program = tmp_path / "reporter.c", tmp_path / "reporter"
-    source.write_text(REPORTER)
+    source.write_text(readme_example())
     subprocess.run(["cc", "-Wall", "-Werror", "-I", str(installed / "usr/include"), str(source), "-o", str(program),
                     "-L", str(library.parent), "-ltobogganing-agent"], check=True, timeout=60)
-    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=60, check=True,
-                          env={**os.environ, "LD_LIBRARY_PATH": str(library.parent), "INGEST_URL": cluster.ingest_url,
-                               "CLIENT_ID": "library-client", "API_KEY": key})
-    assert done.stdout == "0 0 acknowledged=1 rejected=0\n", done.stdout + done.stderr
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "INGEST_URL": cluster.ingest_url,
+                   "CLIENT_ID": "library-client", "API_KEY": key}
+    subprocess.run([str(program)], timeout=60, check=True, env=environment)
+    cluster.wait_value("tobogganing_client_bytes_sent", 4194304, client_id="library-client")
+    subprocess.run([str(program)], timeout=60, check=False, env={**environment, "API_KEY": "wrong"})
+    cluster.wait_value("tobogganing_manager_auth_attempts_total", 1, type="api_key", result="failure")
 
 
 def test_the_library_shows_only_its_own_symbols(installed):
