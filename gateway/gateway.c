@@ -103,6 +103,10 @@ static tob_error make_rpc(tob_gateway *gateway) {
     return tob_rpc_client_new(&options, &gateway->rpc);
 }
 
+tob_error tob_gateway_report_error(const tob_gateway *gateway) {
+    return tob_process_report_error(gateway->process);
+}
+
 tob_error tob_gateway_set_cluster_token(tob_gateway *gateway, const char *token) {
     return tob_rpc_client_set_bearer(gateway->rpc, token);
 }

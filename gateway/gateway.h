@@ -43,6 +43,9 @@ TOB_MUST_USE tob_error tob_gateway_set_cluster_token(tob_gateway *gateway, const
 void tob_gateway_tick(tob_gateway *gateway);
 tob_readiness *tob_gateway_readiness(tob_gateway *gateway);
 
+// tob_gateway_report_error: how the last report of the counters to ingestd ended.
+tob_error tob_gateway_report_error(const tob_gateway *gateway);
+
 // tob_gateway_stop answers what is under way, for at most grace_ms, and reports the counters once more.
 void tob_gateway_stop(tob_gateway *gateway, uint64_t grace_ms);
 void tob_gateway_free(tob_gateway *gateway);

@@ -187,6 +187,22 @@ static void watch_ingestd(tob_gateway *gateway, bool *was_ready) {
     *was_ready = ready;
 }
 
+// Says once when the counters can't be reported although ingestd is there: a wrong cluster token, most likely.
+static void watch_reports(tob_gateway *gateway, bool ready, tob_error *before) {
+    tob_error error = tob_gateway_report_error(gateway);
+    if (error == *before || !ready) {
+        return;
+    }
+    if (error) {
+        tob_err("counters_not_reported", TOB_ERR(error),
+                TOB_STR("hint",
+                        error == TOB_UNAUTHENTICATED ? "CLUSTER_TOKEN is not ingestd's" : "tried again"));
+    } else {
+        tob_info("counters_reported");
+    }
+    *before = error;
+}
+
 // What can't be read is logged and stays as it was.
 static void reload(tob_gateway *gateway) {
     char *token = NULL;
@@ -205,6 +221,7 @@ static void reload(tob_gateway *gateway) {
 
 static void serve(tob_gateway *gateway) {
     bool was_ready = false;
+    tob_error report_error = TOB_OK;
     tob_signal got = TOB_SIGNAL_TICK;
     while (got != TOB_SIGNAL_STOP) {
         tob_gateway_tick(gateway);
@@ -213,6 +230,7 @@ static void serve(tob_gateway *gateway) {
             reload(gateway);
         }
         watch_ingestd(gateway, &was_ready);
+        watch_reports(gateway, was_ready, &report_error);
     }
     tob_daemon_notify("STOPPING=1");
     tob_info("stopping");

@@ -37,6 +37,7 @@ struct tob_process {
     bool reporting;
     pthread_t thread;
     tob_rpc_client *client;
+    atomic_int report_error; // a tob_error
 };
 
 tob_error tob_process_new(const char *kind, tob_process **ret) {
@@ -203,6 +204,7 @@ static void report(reporter *r, bool due) {
     tob_error err = tob_rpc_client_call_wait(r->process->client, "/tobogganing.v1.Processes/Report",
                                              &message->base, &tobogganing__v1__report_response__descriptor,
                                              REPORT_TIMEOUT_MS, &response, NULL);
+    atomic_store(&r->process->report_error, (int)err);
     if (!err) {
         r->reported_total = total(message);
         r->reported_at_ms = now;
@@ -253,4 +255,8 @@ void tob_process_report_stop(tob_process *process) {
     pthread_mutex_unlock(&process->lock);
     pthread_join(process->thread, NULL);
     process->reporting = false;
+}
+
+tob_error tob_process_report_error(const tob_process *process) {
+    return (tob_error)atomic_load(&process->report_error);
 }

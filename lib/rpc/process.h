@@ -44,4 +44,7 @@ TOB_MUST_USE tob_error tob_process_message(tob_process *process, tob_arena *aren
 TOB_MUST_USE tob_error tob_process_report_start(tob_process *process, tob_rpc_client *client);
 void tob_process_report_stop(tob_process *process);
 
+// tob_process_report_error: how the last report ended, for a program that logs it; TOB_OK before the first. Lock-free.
+tob_error tob_process_report_error(const tob_process *process);
+
 #endif

@@ -63,12 +63,20 @@ def readme_example():
     return text.split("```c\n")[1].split("```")[0]
 
 
+def sanitizer_flags():
+    """A library that was built with sanitizers needs a program that was too."""
+    for line in (BIN_DIR / "CMakeCache.txt").read_text().splitlines():
+        if line.startswith("TOB_SANITIZE:") and not line.endswith("="):
+            return ["-fsanitize=" + line.split("=", 1)[1]]
+    return []
+
+
 def test_a_program_reports_with_the_installed_library(installed, cluster, tmp_path):
     library = next((installed / "usr").rglob("libtobogganing-agent.so"))
     key = cluster.add_client("library-client")
     source, program = tmp_path / "reporter.c", tmp_path / "reporter"
     source.write_text(readme_example())
-    subprocess.run(["cc", "-Wall", "-Werror", "-I", str(installed / "usr/include"), str(source), "-o", str(program),
+    subprocess.run(["cc", "-Wall", "-Werror", *sanitizer_flags(), "-I", str(installed / "usr/include"), str(source), "-o", str(program),
                     "-L", str(library.parent), "-ltobogganing-agent"], check=True, timeout=60)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "INGEST_URL": cluster.ingest_url,
                    "CLIENT_ID": "library-client", "API_KEY": key}

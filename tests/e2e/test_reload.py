@@ -48,3 +48,13 @@ def test_all_daemons_follow_rotated_tokens(make_cluster, tmp_path):
     # What the gateway counted arrives only with the new cluster token.
     cluster.wait_value("tobogganing_manager_http_requests_total", 1, method="POST",
                        endpoint="/api/v1/clients/{client_id}/metrics", status="200")
+
+
+def test_a_gateway_with_a_wrong_cluster_token_says_so(make_cluster):
+    cluster = make_cluster(start=False)
+    cluster.gateway.env["CLUSTER_TOKEN"] = "not-the-one"
+    cluster.start()
+    wait_until(lambda: "event=counters_not_reported" in cluster.gateway.log(), "the gateway names its token")
+    assert "CLUSTER_TOKEN" in cluster.gateway.log() and "not-the-one" not in cluster.gateway.log()
+    key = cluster.add_client("still-reports")
+    assert cluster.post_client("still-reports", key, {"metrics": {"bytes_sent": 7}}).status_code == 200
