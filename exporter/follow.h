@@ -1,10 +1,8 @@
-// tob_follow keeps the mirror and the manager's sums converged with one ingestd: the rules of DESIGN's "the
-// bus converges", without sockets. It is told what arrived and when, and says which page of the snapshot to
-// ask for.
+// tob_follow keeps the mirror and the manager's sums converged with one ingestd: the rules of convergence,
+// without sockets. It is told what arrived and when, and says which page of the snapshot to ask for.
 //
 // - Every bucket's messages count up. What is missing was lost, and only a snapshot that began afterwards
-// replaces
-//   it; the heartbeat's last sequences show the losses that no later message would.
+//   replaces it; the heartbeat's last sequences show the losses that no later message would.
 // - Another epoch or instance makes all rows old: any row of the new epoch replaces them, and what a complete
 //   snapshot does not have is gone then, not before.
 // - While the bus is silent, snapshots are taken now and then: data gets older, but not stale for good.

@@ -2,8 +2,7 @@
 // only ever added. A source's label block is rendered when it changes, so a scrape copies it.
 //
 // Threads: one writer (the follower) calls _put, _remove, _begin_…, _end_…, _expire; it alone touches the
-// index.
-//          Any number of readers walk the chunks. A chunk's lock is held while one row is written or one
+//          index. Any number of readers walk the chunks. A chunk's lock is held while one row is written or one
 //          piece is rendered, never longer, so neither side waits for the other's work as a whole.
 #ifndef TOB_EXPORTER_MIRROR_H
 #define TOB_EXPORTER_MIRROR_H

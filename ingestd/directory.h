@@ -2,8 +2,7 @@
 // are labelled. The registry's service changes it after the database has; everything else reads.
 //
 // Threads: readers take the read lock once for a whole batch and keep no pointer past it; writers take the
-// write
-//          lock inside their calls.
+//          write lock inside their calls.
 // Errors:  TOB_NO_MEMORY from writers.
 #ifndef TOB_INGESTD_DIRECTORY_H
 #define TOB_INGESTD_DIRECTORY_H

@@ -4,8 +4,7 @@
 //
 // Threads: one at a time. Calls block on the database: never from an RPC callback.
 // Errors:  TOB_BUSY another process has the database; TOB_IO the disk; TOB_DAMAGED not a database, or a
-// broken
-//          one; TOB_NO_MEMORY; TOB_INTERNAL anything else the database says. tob_registry_last_problem tells
+//          broken one; TOB_NO_MEMORY; TOB_INTERNAL anything else the database says. tob_registry_last_problem tells
 //          more.
 #ifndef TOB_INGESTD_REGISTRY_H
 #define TOB_INGESTD_REGISTRY_H

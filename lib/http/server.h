@@ -2,8 +2,7 @@
 // http1.upgrade_to_http2 in h2o 2.2: HTTP/2 has unfixed denial-of-service holes there).
 //
 // Threads: routes and options before _start. A handler, and every use of its h2o_req_t, runs on the thread of
-// the
-//          worker that has the connection. tob_http_post and tob_http_post_task from any thread.
+//          the worker that has the connection. tob_http_post and tob_http_post_task from any thread.
 #ifndef TOB_HTTP_SERVER_H
 #define TOB_HTTP_SERVER_H
 

@@ -14,8 +14,7 @@
 //
 // Threads: one at a time.
 // Errors:  TOB_IO and tob_journal_problem for what the operating system refused; after a failed sync the
-// journal
-//          refuses everything: the page cache can't be trusted any more (see fsync(2), Linux since 4.13).
+//          journal refuses everything: the page cache can't be trusted any more (see fsync(2), Linux since 4.13).
 #ifndef TOB_JOURNAL_JOURNAL_H
 #define TOB_JOURNAL_JOURNAL_H
 
@@ -75,8 +74,7 @@ void tob_journal_close(tob_journal *journal);
 // tob_journal_append queues one record made of `count` parts; it is written by the next sync.
 //   ret   where it will be
 // Errors: TOB_TOO_LARGE over TOB_JOURNAL_MAX_RECORD_BYTES; TOB_BUSY when TOB_JOURNAL_MAX_QUEUED_BYTES would
-// be queued: sync
-//         first; TOB_NO_MEMORY; TOB_IO after a failed fdatasync.
+//         be queued: sync first; TOB_NO_MEMORY; TOB_IO after a failed fdatasync.
 typedef struct tob_journal_part {
     const void *bytes;
     size_t n;
