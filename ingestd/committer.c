@@ -12,7 +12,7 @@
 #include "ingestd/bus.h"
 #include "ingestd/process_table.h"
 #include "ingestd/recovery.h"
-#include "ingestd/rows.h"
+#include "ingestd/snapshot.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/random.h"
@@ -22,7 +22,6 @@ enum {
     GROUP_BYTES =
         16 << 20, // of batches in one group: bounds the journal's memory and the time to the first answer
     ARENA_BYTES = 64 << 20,
-    CURSOR_HEADENDS_BIT = 62, // cursors with it set count headends
 };
 
 typedef enum work_kind { WORK_SUBMIT, WORK_SNAPSHOT, WORK_REPORT } work_kind;
@@ -346,36 +345,6 @@ static void fill_manager(tob_committer *c, Tobogganing__V1__Manager *manager) {
     manager->processes = tob_process_table_all(c->processes, &manager->n_processes);
 }
 
-// Row numbers from `from` to `to` in the arena.
-static uint32_t *row_numbers(tob_arena *arena, uint64_t from, uint64_t to) {
-    uint32_t *rows = tob_arena_alloc(arena, (to - from + 1) * sizeof(*rows));
-    for (uint64_t i = from; rows && i < to; i++) {
-        rows[i - from] = (uint32_t)i;
-    }
-    return rows;
-}
-
-static tob_error fill_page(tob_committer *c, uint64_t cursor, uint64_t max_rows,
-                           Tobogganing__V1__SnapshotResponse *page) {
-    const uint64_t headends_bit = 1ull << CURSOR_HEADENDS_BIT;
-    bool headends = cursor & headends_bit;
-    uint64_t from = cursor & ~headends_bit;
-    uint64_t count = headends ? tob_fleet_headends(c->fleet) : tob_fleet_clients(c->fleet);
-    from = from < count ? from : count;
-    uint64_t to = count - from < max_rows ? count : from + max_rows;
-    uint32_t *rows = row_numbers(c->arena, from, to);
-    if (!rows) {
-        return tob_arena_error(c->arena);
-    }
-    page->next_cursor = to < count ? (cursor & headends_bit) | to : headends ? 0 : headends_bit;
-    if (headends) {
-        page->n_headends = to - from;
-        return tob_rows_headends(c->fleet, c->options.directory, c->arena, rows, to - from, &page->headends);
-    }
-    page->n_clients = to - from;
-    return tob_rows_clients(c->fleet, c->options.directory, c->arena, rows, to - from, &page->clients);
-}
-
 static void answer_snapshot(tob_committer *c, const work *w) {
     uint64_t max_rows = w->of.snapshot->max_rows ? w->of.snapshot->max_rows : TOB_SNAPSHOT_DEFAULT_ROWS;
     if (max_rows > TOB_SNAPSHOT_MAX_ROWS) {
@@ -385,7 +354,8 @@ static void answer_snapshot(tob_committer *c, const work *w) {
     tob_arena_clear(c->arena);
     Tobogganing__V1__Manager manager;
     Tobogganing__V1__SnapshotResponse page = TOBOGGANING__V1__SNAPSHOT_RESPONSE__INIT;
-    tob_error err = fill_page(c, w->of.snapshot->cursor, max_rows, &page);
+    tob_error err =
+        tob_snapshot_rows(c->fleet, c->options.directory, c->arena, w->of.snapshot->cursor, max_rows, &page);
     if (err) {
         tob_rpc_fail(w->call, err, TOB_RETRY_AFTER_MS, "no memory for the page");
         return;
