@@ -70,10 +70,6 @@ void tob_process_free(tob_process *process) {
     free(process);
 }
 
-uint64_t tob_process_id(const tob_process *process) {
-    return process->id;
-}
-
 static tob_counter *counter_new(Tobogganing__V1__CounterFamily family, const char *const *labels) {
     tob_counter *counter = calloc(1, sizeof(*counter));
     if (!counter) {

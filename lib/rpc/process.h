@@ -25,7 +25,6 @@ typedef struct tob_counter tob_counter;
 // kind: "ingestd", "gateway" or "exporter"; static text. TOB_NO_MEMORY.
 TOB_MUST_USE tob_error tob_process_new(const char *kind, tob_process **ret);
 void tob_process_free(tob_process *process);
-uint64_t tob_process_id(const tob_process *process);
 
 // tob_process_counter finds or makes the counter with these labels (NULL for those the family has not). It
 // lives as long as the process object: look it up once, keep it. Never NULL: past the cap, or without memory,

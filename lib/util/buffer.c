@@ -1,9 +1,7 @@
-#include <stdarg.h>
-#include <stdio.h>
+#include "util/buffer.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "util/buffer.h"
 
 void tob_buffer_init(tob_buffer *buffer, size_t max_bytes) {
     *buffer = (tob_buffer){.max_bytes = max_bytes};
@@ -53,29 +51,5 @@ tob_error tob_buffer_append(tob_buffer *buffer, const void *bytes, size_t n) {
     }
     memcpy(to, bytes, n);
     buffer->len += n;
-    return TOB_OK;
-}
-
-tob_error tob_buffer_append_text(tob_buffer *buffer, const char *text) {
-    return tob_buffer_append(buffer, text, strlen(text));
-}
-
-tob_error tob_buffer_printf(tob_buffer *buffer, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    if (n < 0) {
-        return TOB_INTERNAL;
-    }
-    uint8_t *to = NULL;
-    tob_error err = tob_buffer_reserve(buffer, (size_t)n + 1, &to);
-    if (err) {
-        return err;
-    }
-    va_start(args, format);
-    vsnprintf((char *)to, (size_t)n + 1, format, args);
-    va_end(args);
-    buffer->len += (size_t)n;
     return TOB_OK;
 }

@@ -31,7 +31,5 @@ void tob_buffer_clear(tob_buffer *buffer);
 TOB_MUST_USE tob_error tob_buffer_reserve(tob_buffer *buffer, size_t n, uint8_t **ret);
 
 TOB_MUST_USE tob_error tob_buffer_append(tob_buffer *buffer, const void *bytes, size_t n);
-TOB_MUST_USE tob_error tob_buffer_append_text(tob_buffer *buffer, const char *text);
-TOB_MUST_USE tob_error tob_buffer_printf(tob_buffer *buffer, const char *format, ...) TOB_PRINTF(2, 3);
 
 #endif
