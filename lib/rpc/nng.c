@@ -1,9 +1,9 @@
+#include "rpc/nng.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
-
-#include "rpc/nng.h"
 
 tob_error tob_error_from_nng(int nng_error) {
     switch (nng_error) {

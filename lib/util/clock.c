@@ -1,6 +1,6 @@
-#include <time.h>
-
 #include "util/clock.h"
+
+#include <time.h>
 
 static uint64_t now_ns(clockid_t id) {
     struct timespec t;

@@ -1,3 +1,5 @@
+#include "util/daemon.h"
+
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -7,8 +9,6 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "util/daemon.h"
 
 static void our_signals(sigset_t *set) {
     sigemptyset(set);
@@ -27,7 +27,8 @@ void tob_daemon_block_signals(void) {
 tob_signal tob_daemon_wait(uint64_t timeout_ms) {
     sigset_t set;
     our_signals(&set);
-    struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000), .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
+                               .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
     int got = timeout_ms ? sigtimedwait(&set, NULL, &timeout) : sigwaitinfo(&set, NULL);
     if (got == SIGTERM || got == SIGINT) {
         return TOB_SIGNAL_STOP;

@@ -1,6 +1,6 @@
-#include <errno.h>
-
 #include "util/error.h"
+
+#include <errno.h>
 
 const char *tob_error_string(tob_error error) {
     switch (error) {

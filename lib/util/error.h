@@ -2,7 +2,7 @@
 #ifndef TOB_UTIL_ERROR_H
 #define TOB_UTIL_ERROR_H
 
-#define TOB_MUST_USE __attribute__((warn_unused_result))
+#define TOB_MUST_USE                    __attribute__((warn_unused_result))
 #define TOB_PRINTF(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))
 
 typedef enum tob_error {

@@ -20,7 +20,7 @@ typedef struct tob_index {
     struct tob_index_slot {
         uint32_t hash;
         uint32_t row; // TOB_INDEX_NONE: empty
-    } *slots;
+    } * slots;
     size_t capacity; // power of two, or 0
     size_t count;
     tob_index_id_fn id_of;

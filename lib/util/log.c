@@ -1,11 +1,11 @@
+#include "util/log.h"
+
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "util/log.h"
 
 static struct {
     const char *program;

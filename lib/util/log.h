@@ -27,11 +27,11 @@ typedef struct tob_log_field {
     } value;
 } tob_log_field;
 
-#define TOB_STR(k, v) ((tob_log_field){.key = (k), .kind = TOB_FIELD_STRING, .value.string = (v)})
-#define TOB_INT(k, v) ((tob_log_field){.key = (k), .kind = TOB_FIELD_INT, .value.i = (int64_t)(v)})
+#define TOB_STR(k, v)  ((tob_log_field){.key = (k), .kind = TOB_FIELD_STRING, .value.string = (v)})
+#define TOB_INT(k, v)  ((tob_log_field){.key = (k), .kind = TOB_FIELD_INT, .value.i = (int64_t)(v)})
 #define TOB_UINT(k, v) ((tob_log_field){.key = (k), .kind = TOB_FIELD_UINT, .value.u = (uint64_t)(v)})
-#define TOB_DBL(k, v) ((tob_log_field){.key = (k), .kind = TOB_FIELD_DOUBLE, .value.d = (v)})
-#define TOB_ERR(e) TOB_STR("error", tob_error_string(e))
+#define TOB_DBL(k, v)  ((tob_log_field){.key = (k), .kind = TOB_FIELD_DOUBLE, .value.d = (v)})
+#define TOB_ERR(e)     TOB_STR("error", tob_error_string(e))
 
 // tob_log_configure
 //   program    static text, the first field of every line
@@ -44,11 +44,11 @@ TOB_MUST_USE tob_error tob_log_configure(const char *program, const char *level,
 // Secrets (keys, tokens) are never a field.
 void tob_log_write(tob_log_level level, const char *event, const tob_log_field *fields);
 
-#define TOB_LOG_END ((tob_log_field){.key = NULL})
+#define TOB_LOG_END                   ((tob_log_field){.key = NULL})
 #define TOB_LOG_AT(level, event, ...) tob_log_write((level), (event), (const tob_log_field[]){__VA_ARGS__})
-#define tob_debug(...) TOB_LOG_AT(TOB_LOG_DEBUG, __VA_ARGS__, TOB_LOG_END)
-#define tob_info(...)  TOB_LOG_AT(TOB_LOG_INFO, __VA_ARGS__, TOB_LOG_END)
-#define tob_warn(...)  TOB_LOG_AT(TOB_LOG_WARN, __VA_ARGS__, TOB_LOG_END)
-#define tob_err(...)   TOB_LOG_AT(TOB_LOG_ERROR, __VA_ARGS__, TOB_LOG_END)
+#define tob_debug(...)                TOB_LOG_AT(TOB_LOG_DEBUG, __VA_ARGS__, TOB_LOG_END)
+#define tob_info(...)                 TOB_LOG_AT(TOB_LOG_INFO, __VA_ARGS__, TOB_LOG_END)
+#define tob_warn(...)                 TOB_LOG_AT(TOB_LOG_WARN, __VA_ARGS__, TOB_LOG_END)
+#define tob_err(...)                  TOB_LOG_AT(TOB_LOG_ERROR, __VA_ARGS__, TOB_LOG_END)
 
 #endif

@@ -1,8 +1,8 @@
+#include "util/random.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
-
-#include "util/random.h"
 
 void tob_random_bytes(void *to, size_t n) {
     uint8_t *p = to;

@@ -1,3 +1,5 @@
+#include "util/secret.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -6,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-#include "util/secret.h"
 
 struct tob_secrets {
     pthread_rwlock_t lock; // guards hashes, count

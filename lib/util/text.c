@@ -1,8 +1,8 @@
+#include "util/text.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "util/text.h"
 
 bool tob_id_valid(const char *id, size_t len) {
     if (len == 0 || len > TOB_MAX_ID_BYTES) {
@@ -130,7 +130,8 @@ static tob_error parse_with_unit(const char *text, const unit *units, size_t n, 
 }
 
 tob_error tob_parse_duration_ms(const char *text, uint64_t *ret) {
-    static const unit units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    static const unit units[] = {{"ms", 1},    {"s", 1000},    {"", 1000},
+                                 {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), ret);
 }
 

@@ -1,8 +1,9 @@
+#include "wire/record.h"
+
 #include <protobuf-c/protobuf-c.h>
 
 #include "tobogganing/v1/journal.pb-c.h"
 
-#include "wire/record.h"
 #include "wire/varint.h"
 
 size_t tob_record_prefix(uint64_t received_unix_ms, size_t batch_len, uint8_t to[TOB_RECORD_PREFIX_BYTES]) {
