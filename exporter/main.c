@@ -9,6 +9,7 @@
 #include "util/daemon.h"
 #include "util/log.h"
 #include "util/options.h"
+#include "util/text.h"
 
 #define PROGRAM       "tobogganing-exporter"
 #define STOP_GRACE_MS 5000
@@ -276,10 +277,8 @@ static int start_serving(exporter *e) {
         tob_err("start_failed", TOB_STR("what", "listen"), TOB_STR("address", settings.listen), TOB_ERR(err));
         return EXIT_FAILURE;
     }
-    const char *colon = strrchr(settings.listen, ':');
-    char address[300];
-    snprintf(address, sizeof(address), "%.*s:%u", colon ? (int)(colon - settings.listen) : 0, settings.listen,
-             tob_http_server_port(e->server));
+    char address[TOB_ADDRESS_BYTES];
+    tob_address_with_port(settings.listen, tob_http_server_port(e->server), address);
     tob_info("listening", TOB_STR("address", address), TOB_UINT("port", tob_http_server_port(e->server)));
     return -1;
 }

@@ -8,6 +8,7 @@
 #include "util/log.h"
 #include "util/options.h"
 #include "util/secret.h"
+#include "util/text.h"
 
 #define PROGRAM       "tobogganing-gateway"
 #define STOP_GRACE_MS 10000
@@ -154,7 +155,8 @@ static int make_gateway(const char *cluster_token, tob_gateway **ret) {
 }
 
 static int start_gateway(tob_gateway *gateway) {
-    char url[512];
+    char address[TOB_ADDRESS_BYTES];
+    char url[TOB_ADDRESS_BYTES + sizeof("http://")];
     tob_error error = tob_gateway_start(gateway);
     if (error == TOB_INVALID) {
         return tob_options_error(&command, "listen", "is not an address of this machine: %s",
@@ -166,9 +168,8 @@ static int start_gateway(tob_gateway *gateway) {
                         error == TOB_UNAVAILABLE ? "the address is taken" : tob_error_string(error)));
         return EXIT_FAILURE;
     }
-    size_t host_len = (size_t)(strrchr(settings.gateway.listen, ':') - settings.gateway.listen);
-    snprintf(url, sizeof(url), "http://%.*s:%u", (int)host_len, settings.gateway.listen,
-             tob_gateway_port(gateway));
+    tob_address_with_port(settings.gateway.listen, tob_gateway_port(gateway), address);
+    snprintf(url, sizeof(url), "http://%s", address);
     tob_info("listening", TOB_STR("url", url), TOB_UINT("port", tob_gateway_port(gateway)));
     tob_info("ready", TOB_STR("version", TOB_VERSION));
     tob_daemon_notify("READY=1");

@@ -18,6 +18,7 @@
 #include "ingestd/registry_service.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/text.h"
 #include "wire/batch.h"
 
 #define MAX_PATH_BYTES  4096
@@ -247,12 +248,10 @@ tob_error tob_ingestd_new(const tob_ingestd_settings *settings, tob_ingestd **re
     return TOB_OK;
 }
 
-// The address as it was bound: a port 0 is replaced.
 static void log_listening(const char *what, const char *url, uint16_t port) {
-    const char *colon = strrchr(url, ':');
-    char text[256];
-    snprintf(text, sizeof(text), "%.*s:%u", colon ? (int)(colon - url) : 0, url, port);
-    tob_info("listening", TOB_STR("service", what), TOB_STR("url", text), TOB_UINT("port", port));
+    char bound[TOB_ADDRESS_BYTES];
+    tob_address_with_port(url, port, bound);
+    tob_info("listening", TOB_STR("service", what), TOB_STR("url", bound), TOB_UINT("port", port));
 }
 
 tob_error tob_ingestd_start(tob_ingestd *d, char *ret_problem, const char **ret_option) {

@@ -1,6 +1,7 @@
 #include "util/text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,6 +139,13 @@ tob_error tob_parse_duration_ms(const char *text, uint64_t *ret) {
 tob_error tob_parse_bytes(const char *text, uint64_t *ret) {
     static const unit units[] = {{"", 1}, {"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30}};
     return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), ret);
+}
+
+void tob_address_with_port(const char *address, uint16_t port, char ret[TOB_ADDRESS_BYTES]) {
+    const char *colon = strrchr(address, ':');
+    size_t len = colon ? (size_t)(colon - address) : strlen(address);
+    snprintf(ret, TOB_ADDRESS_BYTES, "%.*s:%u", (int)(len < TOB_ADDRESS_BYTES ? len : TOB_ADDRESS_BYTES),
+             address, port);
 }
 
 void tob_base64url_encode(const void *bytes, size_t n, char *to) {

@@ -173,6 +173,20 @@ static void base64url_encodes_the_vectors_of_rfc_4648_without_padding(void **sta
     }
 }
 
+static void an_address_gets_the_port_that_was_bound(void **state) {
+    (void)state;
+    char address[TOB_ADDRESS_BYTES];
+    tob_address_with_port("tcp://127.0.0.1:0", 8010, address);
+    assert_string_equal(address, "tcp://127.0.0.1:8010");
+    tob_address_with_port("[::1]:0", 65535, address);
+    assert_string_equal(address, "[::1]:65535");
+    char longer[1000];
+    memset(longer, 'x', sizeof(longer));
+    longer[sizeof(longer) - 1] = 0;
+    tob_address_with_port(longer, 1, address);
+    assert_int_equal(strlen(address), TOB_ADDRESS_BYTES - 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_1_to_128_bytes_of_a_small_alphabet),
@@ -184,6 +198,7 @@ int main(void) {
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(sizes_have_units),
         cmocka_unit_test(base64url_encodes_the_vectors_of_rfc_4648_without_padding),
+        cmocka_unit_test(an_address_gets_the_port_that_was_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
