@@ -3,12 +3,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/schedule.h"
 #include "rpc/client.h"
 #include "rpc/status.h"
 #include "util/clock.h"
+#include "util/cond.h"
 #include "util/random.h"
 
 #define SUBMIT     "/tobogganing.v1.Ingest/Submit"
@@ -57,16 +57,6 @@ struct tob_sender {
     tob_sender_stats stats;
 };
 
-static tob_error init_waiting(tob_sender *sender) {
-    pthread_condattr_t monotonic;
-    pthread_mutex_init(&sender->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    int e = pthread_cond_init(&sender->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    return tob_error_from_errno(e);
-}
-
 tob_error tob_sender_new(const tob_sender_options *options, tob_sender **ret) {
     tob_sender *sender = calloc(1, sizeof(*sender));
     if (!sender) {
@@ -75,12 +65,9 @@ tob_error tob_sender_new(const tob_sender_options *options, tob_sender **ret) {
     sender->options = *options;
     tob_buffer_init(&sender->out.packed, MAX_PACKED);
     tob_schedule_init(&sender->schedule, options->interval_ms, tob_random_below, tob_clock_monotonic_ms());
-    tob_error err = init_waiting(sender);
-    if (err) {
-        free(sender);
-        return err;
-    }
-    err = tob_queue_new(options->max_queued, &sender->queue);
+    pthread_mutex_init(&sender->lock, NULL);
+    tob_cond_init(&sender->changed);
+    tob_error err = tob_queue_new(options->max_queued, &sender->queue);
     if (!err) {
         err = tob_batch_builder_new(options->agent_id, options->boot_id, TOB_SENDER_MAX_BATCH_BYTES,
                                     &sender->builder);
@@ -132,12 +119,6 @@ static void emit(const tob_sender *sender, tob_sender_event event) {
     if (sender->options.on_event) {
         sender->options.on_event(sender->options.user, &event);
     }
-}
-
-// Waits for `changed` until a monotonic time; the lock is held. False when the time is over.
-static bool wait_until(tob_sender *sender, uint64_t at_ms) {
-    struct timespec at = {.tv_sec = (time_t)(at_ms / 1000), .tv_nsec = (long)(at_ms % 1000) * 1000000};
-    return pthread_cond_timedwait(&sender->changed, &sender->lock, &at) == 0;
 }
 
 static bool idle(const tob_sender *sender) {
@@ -310,7 +291,7 @@ static void *run(void *arg) {
         if (at == UINT64_MAX) {
             pthread_cond_wait(&sender->changed, &sender->lock);
         } else if (at > tob_clock_monotonic_ms()) {
-            wait_until(sender, at);
+            tob_cond_wait_until(&sender->changed, &sender->lock, at);
         } else {
             send_once(sender);
             pthread_cond_broadcast(&sender->changed);
@@ -361,7 +342,7 @@ tob_error tob_sender_wait_idle(tob_sender *sender, uint64_t timeout_ms) {
     pthread_mutex_lock(&sender->lock);
     bool in_time = true;
     while (!idle(sender) && in_time) {
-        in_time = wait_until(sender, deadline);
+        in_time = tob_cond_wait_until(&sender->changed, &sender->lock, deadline);
     }
     tob_error err = idle(sender) ? TOB_OK : TOB_DEADLINE;
     pthread_mutex_unlock(&sender->lock);
@@ -386,7 +367,7 @@ void tob_sender_stop(tob_sender *sender) {
     sender->stopping = true;
     pthread_cond_broadcast(&sender->changed);
     while (sender->calling && in_time) {
-        in_time = wait_until(sender, grace_ends_ms);
+        in_time = tob_cond_wait_until(&sender->changed, &sender->lock, grace_ends_ms);
     }
     pthread_mutex_unlock(&sender->lock);
     tob_rpc_client_stop(sender->client);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tobogganing/v1/journal.pb-c.h"
@@ -14,6 +13,7 @@
 #include "ingestd/recovery.h"
 #include "ingestd/snapshot.h"
 #include "util/clock.h"
+#include "util/cond.h"
 #include "util/log.h"
 #include "util/random.h"
 #include "wire/record.h"
@@ -144,11 +144,7 @@ tob_error tob_committer_new(const tob_committer_options *options, tob_committer 
     c->epoch = tob_random_u64();
     list_init(&c->waiting);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    tob_cond_init(&c->wake);
     tob_error err = init_parts(c, ret_problem, ret_bus_failed);
     if (err) {
         tob_committer_free(c);
@@ -469,18 +465,6 @@ static void tick(tob_committer *c) {
     }
 }
 
-static void wait_ms(tob_committer *c, uint64_t ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(&c->wake, &c->lock, &until);
-}
-
 // Waits for work until the next thing is due; false once stopping and nothing waits.
 static bool take_work(tob_committer *c, work_list *ret) {
     uint64_t elapsed = tob_clock_monotonic_ms() - c->heartbeat_ms;
@@ -491,7 +475,7 @@ static bool take_work(tob_committer *c, work_list *ret) {
     list_init(ret);
     pthread_mutex_lock(&c->lock);
     if (!c->waiting.first && !c->stopping && due > 0) {
-        wait_ms(c, due);
+        tob_cond_wait_until(&c->wake, &c->lock, tob_clock_monotonic_ms() + due);
     }
     bool go_on = c->waiting.first || !c->stopping;
     if (c->waiting.first) {

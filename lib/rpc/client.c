@@ -1,6 +1,5 @@
 #include "rpc/client.h"
 
-#include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
@@ -14,6 +13,7 @@
 #include "rpc/nng.h"
 #include "rpc/status.h"
 #include "util/clock.h"
+#include "util/cond.h"
 #include "wire/batch.h"
 #include "wire/compress.h"
 
@@ -251,11 +251,7 @@ tob_error tob_rpc_client_new(const tob_rpc_client_options *options, tob_rpc_clie
         return TOB_NO_MEMORY;
     }
     pthread_mutex_init(&client->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); // wait_idle's
-    pthread_cond_init(&client->idle, &attr);
-    pthread_condattr_destroy(&attr);
+    tob_cond_init(&client->idle);
     pthread_mutex_init(&client->deflater_lock, NULL);
     client->compress = options->compress;
     client->slot_count = options->max_in_flight ? options->max_in_flight : DEFAULT_IN_FLIGHT;
@@ -274,17 +270,8 @@ tob_error tob_rpc_client_new(const tob_rpc_client_options *options, tob_rpc_clie
 
 // Waits until no call is running, or for `ms`. The lock is held.
 static void wait_idle(tob_rpc_client *client, uint64_t ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    int rv = 0;
-    while (client->running > 0 && rv != ETIMEDOUT) {
-        rv = pthread_cond_timedwait(&client->idle, &client->lock, &until);
+    uint64_t until_ms = tob_clock_monotonic_ms() + ms;
+    while (client->running > 0 && tob_cond_wait_until(&client->idle, &client->lock, until_ms)) {
     }
 }
 

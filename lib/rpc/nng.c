@@ -1,9 +1,10 @@
 #include "rpc/nng.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "util/clock.h"
+#include "util/cond.h"
 
 tob_error tob_error_from_nng(int nng_error) {
     switch (nng_error) {
@@ -58,17 +59,13 @@ static void *close_socket(void *arg) {
 
 static closing *closing_start(nng_socket socket) {
     pthread_t thread;
-    pthread_condattr_t attr;
     closing *c = calloc(1, sizeof(*c));
     if (!c) {
         return NULL;
     }
     c->socket = socket;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    tob_cond_init(&c->changed);
     if (pthread_create(&thread, NULL, close_socket, c) != 0) {
         closing_free(c);
         return NULL;
@@ -82,13 +79,9 @@ bool tob_nng_close(nng_socket socket) {
     if (!c) {
         return false; // left open rather than closed at the risk of hanging
     }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += TOB_NNG_CLOSE_MS / 1000;
-    int rv = 0;
+    uint64_t until_ms = tob_clock_monotonic_ms() + TOB_NNG_CLOSE_MS;
     pthread_mutex_lock(&c->lock);
-    while (!c->closed && rv != ETIMEDOUT) {
-        rv = pthread_cond_timedwait(&c->changed, &c->lock, &until);
+    while (!c->closed && tob_cond_wait_until(&c->changed, &c->lock, until_ms)) {
     }
     bool closed = c->closed;
     c->abandoned = !closed;

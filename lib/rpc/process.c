@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "util/clock.h"
+#include "util/cond.h"
 #include "util/random.h"
 
 enum {
@@ -49,11 +49,7 @@ tob_error tob_process_new(const char *kind, tob_process **ret) {
     process->started_unix_ms = tob_clock_unix_ms();
     process->kind = kind;
     pthread_mutex_init(&process->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&process->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    tob_cond_init(&process->wake);
     *ret = process;
     return TOB_OK;
 }
@@ -218,12 +214,10 @@ static void *report_loop(void *arg) {
     while (!process->stopping) {
         pthread_mutex_unlock(&process->lock);
         report(&r, false);
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += REPORT_CHANGED_MS / 1000;
+        uint64_t until_ms = tob_clock_monotonic_ms() + REPORT_CHANGED_MS;
         pthread_mutex_lock(&process->lock);
         if (!process->stopping) {
-            pthread_cond_timedwait(&process->wake, &process->lock, &until);
+            tob_cond_wait_until(&process->wake, &process->lock, until_ms);
         }
     }
     pthread_mutex_unlock(&process->lock);
