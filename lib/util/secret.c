@@ -27,14 +27,31 @@ static void sha256_fetch(void) {
     }
 }
 
-void tob_sha256(const void *bytes, size_t n, uint8_t ret[TOB_SHA256_BYTES]) {
+tob_sha256_context *tob_sha256_context_new(void) {
     pthread_once(&sha256_once, sha256_fetch);
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    if (!ctx || !EVP_DigestInit_ex2(ctx, sha256_md, NULL) || !EVP_DigestUpdate(ctx, bytes, n) ||
-        !EVP_DigestFinal_ex(ctx, ret, NULL)) {
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    if (!context) {
         abort();
     }
-    EVP_MD_CTX_free(ctx);
+    return context;
+}
+
+void tob_sha256_context_free(tob_sha256_context *context) {
+    EVP_MD_CTX_free(context);
+}
+
+void tob_sha256_with(tob_sha256_context *context, const void *bytes, size_t n,
+                     uint8_t ret[TOB_SHA256_BYTES]) {
+    if (!EVP_DigestInit_ex2(context, sha256_md, NULL) || !EVP_DigestUpdate(context, bytes, n) ||
+        !EVP_DigestFinal_ex(context, ret, NULL)) {
+        abort();
+    }
+}
+
+void tob_sha256(const void *bytes, size_t n, uint8_t ret[TOB_SHA256_BYTES]) {
+    tob_sha256_context *context = tob_sha256_context_new();
+    tob_sha256_with(context, bytes, n, ret);
+    tob_sha256_context_free(context);
 }
 
 bool tob_equal_constant_time(const void *a, const void *b, size_t n) {

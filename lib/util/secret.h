@@ -41,6 +41,14 @@ TOB_MUST_USE tob_error tob_bearer(const char *header, size_t len, const char **r
 // tob_sha256 hashes; a few hundred nanoseconds.
 void tob_sha256(const void *bytes, size_t n, uint8_t ret[TOB_SHA256_BYTES]);
 
+// tob_sha256_context hashes many without allocating for each: make one for a batch. One thread at a time.
+typedef struct evp_md_ctx_st tob_sha256_context; // OpenSSL's EVP_MD_CTX
+
+// Never NULL: without memory for it the process aborts, as in tob_sha256.
+tob_sha256_context *tob_sha256_context_new(void);
+void tob_sha256_context_free(tob_sha256_context *context);
+void tob_sha256_with(tob_sha256_context *context, const void *bytes, size_t n, uint8_t ret[TOB_SHA256_BYTES]);
+
 // tob_equal_constant_time compares n bytes without a data-dependent branch.
 bool tob_equal_constant_time(const void *a, const void *b, size_t n);
 

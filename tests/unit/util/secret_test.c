@@ -215,6 +215,12 @@ static void sha256_gives_the_vector_of_fips_180(void **state) {
     assert_true(tob_equal_constant_time(hash, abc, sizeof(abc)));
     hash[31] ^= 1;
     assert_false(tob_equal_constant_time(hash, abc, sizeof(abc)));
+    tob_sha256_context *context = tob_sha256_context_new();
+    uint8_t again[TOB_SHA256_BYTES];
+    tob_sha256_with(context, "other", 5, again);
+    tob_sha256_with(context, "abc", 3, again); // nothing is left of the one before
+    assert_memory_equal(again, abc, sizeof(abc));
+    tob_sha256_context_free(context);
 }
 
 typedef struct race {
