@@ -30,6 +30,8 @@ static tob_agent_status status_of(tob_error error) {
     case TOB_NOT_FOUND:
     case TOB_ALREADY_EXISTS:
     case TOB_PRECONDITION:
+    case TOB_ABORTED:
+    case TOB_OUT_OF_RANGE:
     case TOB_UNIMPLEMENTED:
     case TOB_UNAVAILABLE:
     case TOB_CANCELLED:

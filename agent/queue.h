@@ -14,8 +14,6 @@
 #include "wire/batch.h"
 #include "wire/metrics.h"
 
-typedef enum tob_source_kind { TOB_SOURCE_CLIENT, TOB_SOURCE_HEADEND } tob_source_kind;
-
 // One sample and who took it. Strings are borrowed; the queue copies them.
 typedef struct tob_agent_report {
     tob_source_kind kind;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "util/error.h"
+#include "wire/metrics.h"
 
 #define TOB_MIRROR_CHUNK_ROWS      4096u
 #define TOB_MIRROR_VALUES          5
@@ -21,8 +22,6 @@
 #define TOB_MIRROR_MAX_SOURCES     200000000u // of each kind
 
 typedef struct tob_mirror tob_mirror;
-
-typedef enum tob_source_kind { TOB_SOURCE_CLIENT, TOB_SOURCE_HEADEND, TOB_SOURCE_KINDS } tob_source_kind;
 
 // Clients' values are integers, headends' doubles; the order is wire/metrics.h's.
 typedef union tob_value {

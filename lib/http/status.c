@@ -4,11 +4,13 @@ int tob_http_status(tob_error error) {
     switch (error) {
     case TOB_OK: return 200;
     case TOB_INVALID:
+    case TOB_OUT_OF_RANGE:
     case TOB_MALFORMED: return 400;
     case TOB_UNAUTHENTICATED: return 401;
     case TOB_PERMISSION_DENIED: return 403;
     case TOB_NOT_FOUND: return 404;
     case TOB_ALREADY_EXISTS:
+    case TOB_ABORTED:
     case TOB_PRECONDITION: return 409;
     case TOB_TOO_LARGE: return 413;
     case TOB_UNIMPLEMENTED: return 501;

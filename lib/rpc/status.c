@@ -13,6 +13,8 @@ Tobogganing__V1__Code tob_status_code(tob_error error) {
     case TOB_NOT_FOUND: return CODE(NOT_FOUND);
     case TOB_ALREADY_EXISTS: return CODE(ALREADY_EXISTS);
     case TOB_PRECONDITION: return CODE(FAILED_PRECONDITION);
+    case TOB_ABORTED: return CODE(ABORTED);
+    case TOB_OUT_OF_RANGE: return CODE(OUT_OF_RANGE);
     case TOB_UNIMPLEMENTED: return CODE(UNIMPLEMENTED);
     case TOB_BUSY:
     case TOB_NO_MEMORY: return CODE(RESOURCE_EXHAUSTED);
@@ -30,15 +32,15 @@ tob_error tob_status_error(Tobogganing__V1__Code code) {
     switch (code) {
     case CODE(OK): return TOB_OK;
     case CODE(CANCELLED): return TOB_CANCELLED;
-    case CODE(INVALID_ARGUMENT):
-    case CODE(OUT_OF_RANGE): return TOB_INVALID;
+    case CODE(INVALID_ARGUMENT): return TOB_INVALID;
+    case CODE(OUT_OF_RANGE): return TOB_OUT_OF_RANGE;
     case CODE(DEADLINE_EXCEEDED): return TOB_DEADLINE;
     case CODE(NOT_FOUND): return TOB_NOT_FOUND;
     case CODE(ALREADY_EXISTS): return TOB_ALREADY_EXISTS;
     case CODE(PERMISSION_DENIED): return TOB_PERMISSION_DENIED;
     case CODE(RESOURCE_EXHAUSTED): return TOB_BUSY;
-    case CODE(FAILED_PRECONDITION):
-    case CODE(ABORTED): return TOB_PRECONDITION;
+    case CODE(FAILED_PRECONDITION): return TOB_PRECONDITION;
+    case CODE(ABORTED): return TOB_ABORTED;
     case CODE(UNIMPLEMENTED): return TOB_UNIMPLEMENTED;
     case CODE(UNAVAILABLE): return TOB_UNAVAILABLE;
     case CODE(DATA_LOSS): return TOB_DAMAGED;

@@ -13,6 +13,8 @@ const char *tob_error_string(tob_error error) {
     case TOB_NOT_FOUND: return "not found";
     case TOB_ALREADY_EXISTS: return "already exists";
     case TOB_PRECONDITION: return "failed precondition";
+    case TOB_ABORTED: return "aborted";
+    case TOB_OUT_OF_RANGE: return "out of range";
     case TOB_UNIMPLEMENTED: return "unimplemented";
     case TOB_BUSY: return "busy";
     case TOB_UNAVAILABLE: return "unavailable";

@@ -15,6 +15,8 @@ typedef enum tob_error {
     TOB_NOT_FOUND,
     TOB_ALREADY_EXISTS,
     TOB_PRECONDITION,  // not possible in the present state
+    TOB_ABORTED,       // somebody else has it now
+    TOB_OUT_OF_RANGE,  // a place that is not there any more, or not yet
     TOB_UNIMPLEMENTED, // no such method
     TOB_BUSY,          // too much at once: try again later
     TOB_UNAVAILABLE,   // the other side, or something it needs, is not there now: try again later

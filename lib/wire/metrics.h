@@ -46,4 +46,6 @@ typedef struct tob_headend_sample {
     double values[TOB_HEADEND_METRICS];
 } tob_headend_sample;
 
+typedef enum tob_source_kind { TOB_SOURCE_CLIENT, TOB_SOURCE_HEADEND, TOB_SOURCE_KINDS } tob_source_kind;
+
 #endif

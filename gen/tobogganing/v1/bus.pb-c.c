@@ -322,6 +322,456 @@ void   tobogganing__v1__snapshot_response__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__snapshot_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   tobogganing__v1__replay_request__init
+                     (Tobogganing__V1__ReplayRequest         *message)
+{
+  static const Tobogganing__V1__ReplayRequest init_value = TOBOGGANING__V1__REPLAY_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__replay_request__get_packed_size
+                     (const Tobogganing__V1__ReplayRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__replay_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__replay_request__pack
+                     (const Tobogganing__V1__ReplayRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__replay_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__replay_request__pack_to_buffer
+                     (const Tobogganing__V1__ReplayRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__replay_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ReplayRequest *
+       tobogganing__v1__replay_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ReplayRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__replay_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__replay_request__free_unpacked
+                     (Tobogganing__V1__ReplayRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__replay_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__replay_response__init
+                     (Tobogganing__V1__ReplayResponse         *message)
+{
+  static const Tobogganing__V1__ReplayResponse init_value = TOBOGGANING__V1__REPLAY_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__replay_response__get_packed_size
+                     (const Tobogganing__V1__ReplayResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__replay_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__replay_response__pack
+                     (const Tobogganing__V1__ReplayResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__replay_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__replay_response__pack_to_buffer
+                     (const Tobogganing__V1__ReplayResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__replay_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ReplayResponse *
+       tobogganing__v1__replay_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ReplayResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__replay_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__replay_response__free_unpacked
+                     (Tobogganing__V1__ReplayResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__replay_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__journal_record__init
+                     (Tobogganing__V1__JournalRecord         *message)
+{
+  static const Tobogganing__V1__JournalRecord init_value = TOBOGGANING__V1__JOURNAL_RECORD__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__journal_record__get_packed_size
+                     (const Tobogganing__V1__JournalRecord *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__journal_record__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__journal_record__pack
+                     (const Tobogganing__V1__JournalRecord *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__journal_record__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__journal_record__pack_to_buffer
+                     (const Tobogganing__V1__JournalRecord *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__journal_record__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__JournalRecord *
+       tobogganing__v1__journal_record__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__JournalRecord *)
+     protobuf_c_message_unpack (&tobogganing__v1__journal_record__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__journal_record__free_unpacked
+                     (Tobogganing__V1__JournalRecord *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__journal_record__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__commit_request__init
+                     (Tobogganing__V1__CommitRequest         *message)
+{
+  static const Tobogganing__V1__CommitRequest init_value = TOBOGGANING__V1__COMMIT_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__commit_request__get_packed_size
+                     (const Tobogganing__V1__CommitRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__commit_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__commit_request__pack
+                     (const Tobogganing__V1__CommitRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__commit_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__commit_request__pack_to_buffer
+                     (const Tobogganing__V1__CommitRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__commit_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__CommitRequest *
+       tobogganing__v1__commit_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__CommitRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__commit_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__commit_request__free_unpacked
+                     (Tobogganing__V1__CommitRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__commit_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__commit_response__init
+                     (Tobogganing__V1__CommitResponse         *message)
+{
+  static const Tobogganing__V1__CommitResponse init_value = TOBOGGANING__V1__COMMIT_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__commit_response__get_packed_size
+                     (const Tobogganing__V1__CommitResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__commit_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__commit_response__pack
+                     (const Tobogganing__V1__CommitResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__commit_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__commit_response__pack_to_buffer
+                     (const Tobogganing__V1__CommitResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__commit_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__CommitResponse *
+       tobogganing__v1__commit_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__CommitResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__commit_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__commit_response__free_unpacked
+                     (Tobogganing__V1__CommitResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__commit_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__list_consumers_request__init
+                     (Tobogganing__V1__ListConsumersRequest         *message)
+{
+  static const Tobogganing__V1__ListConsumersRequest init_value = TOBOGGANING__V1__LIST_CONSUMERS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__list_consumers_request__get_packed_size
+                     (const Tobogganing__V1__ListConsumersRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__list_consumers_request__pack
+                     (const Tobogganing__V1__ListConsumersRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__list_consumers_request__pack_to_buffer
+                     (const Tobogganing__V1__ListConsumersRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ListConsumersRequest *
+       tobogganing__v1__list_consumers_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ListConsumersRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__list_consumers_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__list_consumers_request__free_unpacked
+                     (Tobogganing__V1__ListConsumersRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__list_consumers_response__init
+                     (Tobogganing__V1__ListConsumersResponse         *message)
+{
+  static const Tobogganing__V1__ListConsumersResponse init_value = TOBOGGANING__V1__LIST_CONSUMERS_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__list_consumers_response__get_packed_size
+                     (const Tobogganing__V1__ListConsumersResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__list_consumers_response__pack
+                     (const Tobogganing__V1__ListConsumersResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__list_consumers_response__pack_to_buffer
+                     (const Tobogganing__V1__ListConsumersResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ListConsumersResponse *
+       tobogganing__v1__list_consumers_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ListConsumersResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__list_consumers_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__list_consumers_response__free_unpacked
+                     (Tobogganing__V1__ListConsumersResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__list_consumers_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__consumer__init
+                     (Tobogganing__V1__Consumer         *message)
+{
+  static const Tobogganing__V1__Consumer init_value = TOBOGGANING__V1__CONSUMER__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__consumer__get_packed_size
+                     (const Tobogganing__V1__Consumer *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__consumer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__consumer__pack
+                     (const Tobogganing__V1__Consumer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__consumer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__consumer__pack_to_buffer
+                     (const Tobogganing__V1__Consumer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__consumer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__Consumer *
+       tobogganing__v1__consumer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__Consumer *)
+     protobuf_c_message_unpack (&tobogganing__v1__consumer__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__consumer__free_unpacked
+                     (Tobogganing__V1__Consumer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__consumer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__forget_consumer_request__init
+                     (Tobogganing__V1__ForgetConsumerRequest         *message)
+{
+  static const Tobogganing__V1__ForgetConsumerRequest init_value = TOBOGGANING__V1__FORGET_CONSUMER_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__forget_consumer_request__get_packed_size
+                     (const Tobogganing__V1__ForgetConsumerRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__forget_consumer_request__pack
+                     (const Tobogganing__V1__ForgetConsumerRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__forget_consumer_request__pack_to_buffer
+                     (const Tobogganing__V1__ForgetConsumerRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ForgetConsumerRequest *
+       tobogganing__v1__forget_consumer_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ForgetConsumerRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__forget_consumer_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__forget_consumer_request__free_unpacked
+                     (Tobogganing__V1__ForgetConsumerRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__forget_consumer_response__init
+                     (Tobogganing__V1__ForgetConsumerResponse         *message)
+{
+  static const Tobogganing__V1__ForgetConsumerResponse init_value = TOBOGGANING__V1__FORGET_CONSUMER_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__forget_consumer_response__get_packed_size
+                     (const Tobogganing__V1__ForgetConsumerResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__forget_consumer_response__pack
+                     (const Tobogganing__V1__ForgetConsumerResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__forget_consumer_response__pack_to_buffer
+                     (const Tobogganing__V1__ForgetConsumerResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ForgetConsumerResponse *
+       tobogganing__v1__forget_consumer_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ForgetConsumerResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__forget_consumer_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__forget_consumer_response__free_unpacked
+                     (Tobogganing__V1__ForgetConsumerResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__forget_consumer_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor tobogganing__v1__bus_message__field_descriptors[10] =
 {
   {
@@ -967,7 +1417,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__headend_row__descriptor =
   (ProtobufCMessageInit) tobogganing__v1__headend_row__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__snapshot_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor tobogganing__v1__snapshot_request__field_descriptors[3] =
 {
   {
     "cursor",
@@ -993,15 +1443,28 @@ static const ProtobufCFieldDescriptor tobogganing__v1__snapshot_request__field_d
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "buckets",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__SnapshotRequest, buckets),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__snapshot_request__field_indices_by_name[] = {
+  2,   /* field[2] = buckets */
   0,   /* field[0] = cursor */
   1,   /* field[1] = max_rows */
 };
 static const ProtobufCIntRange tobogganing__v1__snapshot_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__snapshot_request__descriptor =
 {
@@ -1011,14 +1474,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__snapshot_request__descriptor =
   "Tobogganing__V1__SnapshotRequest",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__SnapshotRequest),
-  2,
+  3,
   tobogganing__v1__snapshot_request__field_descriptors,
   tobogganing__v1__snapshot_request__field_indices_by_name,
   1,  tobogganing__v1__snapshot_request__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__snapshot_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__snapshot_response__field_descriptors[8] =
+static const ProtobufCFieldDescriptor tobogganing__v1__snapshot_response__field_descriptors[9] =
 {
   {
     "instance",
@@ -1116,6 +1579,18 @@ static const ProtobufCFieldDescriptor tobogganing__v1__snapshot_response__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "position",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__SnapshotResponse, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__snapshot_response__field_indices_by_name[] = {
   3,   /* field[3] = clients */
@@ -1125,12 +1600,13 @@ static const unsigned tobogganing__v1__snapshot_response__field_indices_by_name[
   5,   /* field[5] = last_sequences */
   7,   /* field[7] = manager */
   2,   /* field[2] = next_cursor */
+  8,   /* field[8] = position */
   6,   /* field[6] = version */
 };
 static const ProtobufCIntRange tobogganing__v1__snapshot_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__snapshot_response__descriptor =
 {
@@ -1140,18 +1616,758 @@ const ProtobufCMessageDescriptor tobogganing__v1__snapshot_response__descriptor 
   "Tobogganing__V1__SnapshotResponse",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__SnapshotResponse),
-  8,
+  9,
   tobogganing__v1__snapshot_response__field_descriptors,
   tobogganing__v1__snapshot_response__field_indices_by_name,
   1,  tobogganing__v1__snapshot_response__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__snapshot_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor tobogganing__v1__bus__method_descriptors[1] =
+static const ProtobufCFieldDescriptor tobogganing__v1__replay_request__field_descriptors[6] =
+{
+  {
+    "instance",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayRequest, instance),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "from",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayRequest, from),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayRequest, view),
+    &tobogganing__v1__replay_view__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "buckets",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayRequest, buckets),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "max_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayRequest, max_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wait_ms",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayRequest, wait_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__replay_request__field_indices_by_name[] = {
+  3,   /* field[3] = buckets */
+  1,   /* field[1] = from */
+  0,   /* field[0] = instance */
+  4,   /* field[4] = max_bytes */
+  2,   /* field[2] = view */
+  5,   /* field[5] = wait_ms */
+};
+static const ProtobufCIntRange tobogganing__v1__replay_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__replay_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ReplayRequest",
+  "ReplayRequest",
+  "Tobogganing__V1__ReplayRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ReplayRequest),
+  6,
+  tobogganing__v1__replay_request__field_descriptors,
+  tobogganing__v1__replay_request__field_indices_by_name,
+  1,  tobogganing__v1__replay_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__replay_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__replay_response__field_descriptors[11] =
+{
+  {
+    "instance",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayResponse, instance),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayResponse, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayResponse, next),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "end",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayResponse, end),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "clients",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__ReplayResponse, n_clients),
+    offsetof(Tobogganing__V1__ReplayResponse, clients),
+    &tobogganing__v1__client_row__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "headends",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__ReplayResponse, n_headends),
+    offsetof(Tobogganing__V1__ReplayResponse, headends),
+    &tobogganing__v1__headend_row__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "removed_clients",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__ReplayResponse, n_removed_clients),
+    offsetof(Tobogganing__V1__ReplayResponse, removed_clients),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "removed_headends",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__ReplayResponse, n_removed_headends),
+    offsetof(Tobogganing__V1__ReplayResponse, removed_headends),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_sequences",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ReplayResponse, n_last_sequences),
+    offsetof(Tobogganing__V1__ReplayResponse, last_sequences),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ReplayResponse, version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "records",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__ReplayResponse, n_records),
+    offsetof(Tobogganing__V1__ReplayResponse, records),
+    &tobogganing__v1__journal_record__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__replay_response__field_indices_by_name[] = {
+  4,   /* field[4] = clients */
+  3,   /* field[3] = end */
+  1,   /* field[1] = epoch */
+  5,   /* field[5] = headends */
+  0,   /* field[0] = instance */
+  8,   /* field[8] = last_sequences */
+  2,   /* field[2] = next */
+  10,   /* field[10] = records */
+  6,   /* field[6] = removed_clients */
+  7,   /* field[7] = removed_headends */
+  9,   /* field[9] = version */
+};
+static const ProtobufCIntRange tobogganing__v1__replay_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 11 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__replay_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ReplayResponse",
+  "ReplayResponse",
+  "Tobogganing__V1__ReplayResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ReplayResponse),
+  11,
+  tobogganing__v1__replay_response__field_descriptors,
+  tobogganing__v1__replay_response__field_indices_by_name,
+  1,  tobogganing__v1__replay_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__replay_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__journal_record__field_descriptors[2] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__JournalRecord, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "record",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__JournalRecord, record),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__journal_record__field_indices_by_name[] = {
+  0,   /* field[0] = position */
+  1,   /* field[1] = record */
+};
+static const ProtobufCIntRange tobogganing__v1__journal_record__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__journal_record__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.JournalRecord",
+  "JournalRecord",
+  "Tobogganing__V1__JournalRecord",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__JournalRecord),
+  2,
+  tobogganing__v1__journal_record__field_descriptors,
+  tobogganing__v1__journal_record__field_indices_by_name,
+  1,  tobogganing__v1__journal_record__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__journal_record__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__commit_request__field_descriptors[5] =
+{
+  {
+    "instance",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitRequest, instance),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consumer",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitRequest, consumer),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "holder",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitRequest, holder),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lease_ms",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitRequest, lease_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "position",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitRequest, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__commit_request__field_indices_by_name[] = {
+  1,   /* field[1] = consumer */
+  2,   /* field[2] = holder */
+  0,   /* field[0] = instance */
+  3,   /* field[3] = lease_ms */
+  4,   /* field[4] = position */
+};
+static const ProtobufCIntRange tobogganing__v1__commit_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__commit_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.CommitRequest",
+  "CommitRequest",
+  "Tobogganing__V1__CommitRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__CommitRequest),
+  5,
+  tobogganing__v1__commit_request__field_descriptors,
+  tobogganing__v1__commit_request__field_indices_by_name,
+  1,  tobogganing__v1__commit_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__commit_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__commit_response__field_descriptors[3] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitResponse, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "oldest",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitResponse, oldest),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "end",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CommitResponse, end),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__commit_response__field_indices_by_name[] = {
+  2,   /* field[2] = end */
+  1,   /* field[1] = oldest */
+  0,   /* field[0] = position */
+};
+static const ProtobufCIntRange tobogganing__v1__commit_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__commit_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.CommitResponse",
+  "CommitResponse",
+  "Tobogganing__V1__CommitResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__CommitResponse),
+  3,
+  tobogganing__v1__commit_response__field_descriptors,
+  tobogganing__v1__commit_response__field_indices_by_name,
+  1,  tobogganing__v1__commit_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__commit_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define tobogganing__v1__list_consumers_request__field_descriptors NULL
+#define tobogganing__v1__list_consumers_request__field_indices_by_name NULL
+#define tobogganing__v1__list_consumers_request__number_ranges NULL
+const ProtobufCMessageDescriptor tobogganing__v1__list_consumers_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ListConsumersRequest",
+  "ListConsumersRequest",
+  "Tobogganing__V1__ListConsumersRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ListConsumersRequest),
+  0,
+  tobogganing__v1__list_consumers_request__field_descriptors,
+  tobogganing__v1__list_consumers_request__field_indices_by_name,
+  0,  tobogganing__v1__list_consumers_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__list_consumers_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__list_consumers_response__field_descriptors[3] =
+{
+  {
+    "consumers",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__ListConsumersResponse, n_consumers),
+    offsetof(Tobogganing__V1__ListConsumersResponse, consumers),
+    &tobogganing__v1__consumer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "oldest",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ListConsumersResponse, oldest),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "end",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ListConsumersResponse, end),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__list_consumers_response__field_indices_by_name[] = {
+  0,   /* field[0] = consumers */
+  2,   /* field[2] = end */
+  1,   /* field[1] = oldest */
+};
+static const ProtobufCIntRange tobogganing__v1__list_consumers_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__list_consumers_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ListConsumersResponse",
+  "ListConsumersResponse",
+  "Tobogganing__V1__ListConsumersResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ListConsumersResponse),
+  3,
+  tobogganing__v1__list_consumers_response__field_descriptors,
+  tobogganing__v1__list_consumers_response__field_indices_by_name,
+  1,  tobogganing__v1__list_consumers_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__list_consumers_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__consumer__field_descriptors[5] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Consumer, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "position",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Consumer, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "holder",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Consumer, holder),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lease_ms",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Consumer, lease_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lag_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Consumer, lag_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__consumer__field_indices_by_name[] = {
+  2,   /* field[2] = holder */
+  4,   /* field[4] = lag_bytes */
+  3,   /* field[3] = lease_ms */
+  0,   /* field[0] = name */
+  1,   /* field[1] = position */
+};
+static const ProtobufCIntRange tobogganing__v1__consumer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__consumer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.Consumer",
+  "Consumer",
+  "Tobogganing__V1__Consumer",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__Consumer),
+  5,
+  tobogganing__v1__consumer__field_descriptors,
+  tobogganing__v1__consumer__field_indices_by_name,
+  1,  tobogganing__v1__consumer__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__consumer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__forget_consumer_request__field_descriptors[1] =
+{
+  {
+    "consumer",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ForgetConsumerRequest, consumer),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__forget_consumer_request__field_indices_by_name[] = {
+  0,   /* field[0] = consumer */
+};
+static const ProtobufCIntRange tobogganing__v1__forget_consumer_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__forget_consumer_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ForgetConsumerRequest",
+  "ForgetConsumerRequest",
+  "Tobogganing__V1__ForgetConsumerRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ForgetConsumerRequest),
+  1,
+  tobogganing__v1__forget_consumer_request__field_descriptors,
+  tobogganing__v1__forget_consumer_request__field_indices_by_name,
+  1,  tobogganing__v1__forget_consumer_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__forget_consumer_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define tobogganing__v1__forget_consumer_response__field_descriptors NULL
+#define tobogganing__v1__forget_consumer_response__field_indices_by_name NULL
+#define tobogganing__v1__forget_consumer_response__number_ranges NULL
+const ProtobufCMessageDescriptor tobogganing__v1__forget_consumer_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ForgetConsumerResponse",
+  "ForgetConsumerResponse",
+  "Tobogganing__V1__ForgetConsumerResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ForgetConsumerResponse),
+  0,
+  tobogganing__v1__forget_consumer_response__field_descriptors,
+  tobogganing__v1__forget_consumer_response__field_indices_by_name,
+  0,  tobogganing__v1__forget_consumer_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__forget_consumer_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue tobogganing__v1__replay_view__enum_values_by_number[2] =
+{
+  { "REPLAY_VIEW_ROWS", "TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_ROWS", 0 },
+  { "REPLAY_VIEW_RECORDS", "TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_RECORDS", 1 },
+};
+static const ProtobufCIntRange tobogganing__v1__replay_view__value_ranges[] = {
+{0, 0},{0, 2}
+};
+static const ProtobufCEnumValueIndex tobogganing__v1__replay_view__enum_values_by_name[2] =
+{
+  { "REPLAY_VIEW_RECORDS", 1 },
+  { "REPLAY_VIEW_ROWS", 0 },
+};
+const ProtobufCEnumDescriptor tobogganing__v1__replay_view__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ReplayView",
+  "ReplayView",
+  "Tobogganing__V1__ReplayView",
+  "tobogganing.v1",
+  2,
+  tobogganing__v1__replay_view__enum_values_by_number,
+  2,
+  tobogganing__v1__replay_view__enum_values_by_name,
+  1,
+  tobogganing__v1__replay_view__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCMethodDescriptor tobogganing__v1__bus__method_descriptors[5] =
 {
   { "Snapshot", &tobogganing__v1__snapshot_request__descriptor, &tobogganing__v1__snapshot_response__descriptor },
+  { "Replay", &tobogganing__v1__replay_request__descriptor, &tobogganing__v1__replay_response__descriptor },
+  { "Commit", &tobogganing__v1__commit_request__descriptor, &tobogganing__v1__commit_response__descriptor },
+  { "ListConsumers", &tobogganing__v1__list_consumers_request__descriptor, &tobogganing__v1__list_consumers_response__descriptor },
+  { "ForgetConsumer", &tobogganing__v1__forget_consumer_request__descriptor, &tobogganing__v1__forget_consumer_response__descriptor },
 };
 const unsigned tobogganing__v1__bus__method_indices_by_name[] = {
+  2,        /* Commit */
+  4,        /* ForgetConsumer */
+  3,        /* ListConsumers */
+  1,        /* Replay */
   0         /* Snapshot */
 };
 const ProtobufCServiceDescriptor tobogganing__v1__bus__descriptor =
@@ -1161,7 +2377,7 @@ const ProtobufCServiceDescriptor tobogganing__v1__bus__descriptor =
   "Bus",
   "Tobogganing__V1__Bus",
   "tobogganing.v1",
-  1,
+  5,
   tobogganing__v1__bus__method_descriptors,
   tobogganing__v1__bus__method_indices_by_name
 };
@@ -1172,6 +2388,38 @@ void tobogganing__v1__bus__snapshot(ProtobufCService *service,
 {
   assert(service->descriptor == &tobogganing__v1__bus__descriptor);
   service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__bus__replay(ProtobufCService *service,
+                                  const Tobogganing__V1__ReplayRequest *input,
+                                  Tobogganing__V1__ReplayResponse_Closure closure,
+                                  void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__bus__descriptor);
+  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__bus__commit(ProtobufCService *service,
+                                  const Tobogganing__V1__CommitRequest *input,
+                                  Tobogganing__V1__CommitResponse_Closure closure,
+                                  void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__bus__descriptor);
+  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__bus__list_consumers(ProtobufCService *service,
+                                          const Tobogganing__V1__ListConsumersRequest *input,
+                                          Tobogganing__V1__ListConsumersResponse_Closure closure,
+                                          void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__bus__descriptor);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__bus__forget_consumer(ProtobufCService *service,
+                                           const Tobogganing__V1__ForgetConsumerRequest *input,
+                                           Tobogganing__V1__ForgetConsumerResponse_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__bus__descriptor);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__bus__init (Tobogganing__V1__Bus_Service *service,
                                  Tobogganing__V1__Bus_ServiceDestroy destroy)

@@ -24,10 +24,31 @@ typedef struct Tobogganing__V1__ClientRow Tobogganing__V1__ClientRow;
 typedef struct Tobogganing__V1__HeadendRow Tobogganing__V1__HeadendRow;
 typedef struct Tobogganing__V1__SnapshotRequest Tobogganing__V1__SnapshotRequest;
 typedef struct Tobogganing__V1__SnapshotResponse Tobogganing__V1__SnapshotResponse;
+typedef struct Tobogganing__V1__ReplayRequest Tobogganing__V1__ReplayRequest;
+typedef struct Tobogganing__V1__ReplayResponse Tobogganing__V1__ReplayResponse;
+typedef struct Tobogganing__V1__JournalRecord Tobogganing__V1__JournalRecord;
+typedef struct Tobogganing__V1__CommitRequest Tobogganing__V1__CommitRequest;
+typedef struct Tobogganing__V1__CommitResponse Tobogganing__V1__CommitResponse;
+typedef struct Tobogganing__V1__ListConsumersRequest Tobogganing__V1__ListConsumersRequest;
+typedef struct Tobogganing__V1__ListConsumersResponse Tobogganing__V1__ListConsumersResponse;
+typedef struct Tobogganing__V1__Consumer Tobogganing__V1__Consumer;
+typedef struct Tobogganing__V1__ForgetConsumerRequest Tobogganing__V1__ForgetConsumerRequest;
+typedef struct Tobogganing__V1__ForgetConsumerResponse Tobogganing__V1__ForgetConsumerResponse;
 
 
 /* --- enums --- */
 
+typedef enum _Tobogganing__V1__ReplayView {
+  /*
+   * The rows, as they are now, of the sources that the journal has from `from` on.
+   */
+  TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_ROWS = 0,
+  /*
+   * The journal's records, as they are.
+   */
+  TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_RECORDS = 1
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(TOBOGGANING__V1__REPLAY_VIEW)
+} Tobogganing__V1__ReplayView;
 
 /* --- messages --- */
 
@@ -56,7 +77,8 @@ struct  Tobogganing__V1__BusMessage
    */
   uint64_t sequence;
   /*
-   * The journal holds everything that these rows contain before this place.
+   * Whatever the journal holds before this place has been published: in this message's bucket by messages up to this
+   * one, and for heartbeats in every bucket by messages up to its last sequences.
    */
   Tobogganing__V1__Position *position;
   size_t n_clients;
@@ -182,10 +204,14 @@ struct  Tobogganing__V1__SnapshotRequest
    * At most this many rows, 1–10 000; 0 means 1 000.
    */
   uint32_t max_rows;
+  /*
+   * Bit b selects bucket b. 0 means all.
+   */
+  uint64_t buckets;
 };
 #define TOBOGGANING__V1__SNAPSHOT_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__snapshot_request__descriptor) \
-    , 0, 0 }
+    , 0, 0, 0 }
 
 
 struct  Tobogganing__V1__SnapshotResponse
@@ -214,10 +240,208 @@ struct  Tobogganing__V1__SnapshotResponse
    */
   uint64_t version;
   Tobogganing__V1__Manager *manager;
+  /*
+   * Whatever the journal holds before this place is in the page.
+   */
+  Tobogganing__V1__Position *position;
 };
 #define TOBOGGANING__V1__SNAPSHOT_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__snapshot_response__descriptor) \
-    , 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, NULL }
+    , 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, NULL, NULL }
+
+
+struct  Tobogganing__V1__ReplayRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Whose journal `from` is a place in.
+   */
+  uint64_t instance;
+  /*
+   * REPLAY_VIEW_RECORDS: absent means the oldest record.
+   */
+  Tobogganing__V1__Position *from;
+  Tobogganing__V1__ReplayView view;
+  /*
+   * REPLAY_VIEW_ROWS: bit b selects bucket b; 0 means all.
+   */
+  uint64_t buckets;
+  /*
+   * Read at most about this much of the journal, bytes, 1–4 MiB; 0 means 1 MiB. At least one record.
+   */
+  uint32_t max_bytes;
+  /*
+   * REPLAY_VIEW_RECORDS: when nothing follows `from`, wait this long for something, at most 60 000.
+   */
+  uint32_t wait_ms;
+};
+#define TOBOGGANING__V1__REPLAY_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__replay_request__descriptor) \
+    , 0, NULL, TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_ROWS, 0, 0, 0 }
+
+
+struct  Tobogganing__V1__ReplayResponse
+{
+  ProtobufCMessage base;
+  uint64_t instance;
+  uint64_t epoch;
+  /*
+   * Where to go on. At or after `end`: that was all for now.
+   */
+  Tobogganing__V1__Position *next;
+  /*
+   * The journal's end when the page was made.
+   */
+  Tobogganing__V1__Position *end;
+  /*
+   * REPLAY_VIEW_ROWS, as in a SnapshotResponse; a source is in a page once, as row or as removed.
+   */
+  size_t n_clients;
+  Tobogganing__V1__ClientRow **clients;
+  size_t n_headends;
+  Tobogganing__V1__HeadendRow **headends;
+  size_t n_removed_clients;
+  char **removed_clients;
+  size_t n_removed_headends;
+  char **removed_headends;
+  size_t n_last_sequences;
+  uint64_t *last_sequences;
+  uint64_t version;
+  /*
+   * REPLAY_VIEW_RECORDS, in the journal's order.
+   */
+  size_t n_records;
+  Tobogganing__V1__JournalRecord **records;
+};
+#define TOBOGGANING__V1__REPLAY_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__replay_response__descriptor) \
+    , 0, 0, NULL, NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0,NULL }
+
+
+struct  Tobogganing__V1__JournalRecord
+{
+  ProtobufCMessage base;
+  Tobogganing__V1__Position *position;
+  /*
+   * A serialized Record (journal.proto).
+   */
+  ProtobufCBinaryData record;
+};
+#define TOBOGGANING__V1__JOURNAL_RECORD__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__journal_record__descriptor) \
+    , NULL, {0,NULL} }
+
+
+/*
+ * A consumer is a reader of the journal whose position ingestd keeps under a name. One holder at a time has its lease;
+ * the lease does not outlive ingestd's process, the position does.
+ */
+struct  Tobogganing__V1__CommitRequest
+{
+  ProtobufCMessage base;
+  uint64_t instance;
+  /*
+   * 1–128 bytes of [A-Za-z0-9._:-].
+   */
+  char *consumer;
+  /*
+   * Random per process that reads. Not 0.
+   */
+  uint64_t holder;
+  /*
+   * How long the lease lasts from now, 1 000–600 000; 0 gives it up.
+   */
+  uint32_t lease_ms;
+  /*
+   * Everything before this place is done with. Absent: stays as it is; a new consumer begins with the oldest record.
+   */
+  Tobogganing__V1__Position *position;
+};
+#define TOBOGGANING__V1__COMMIT_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__commit_request__descriptor) \
+    , 0, (char *)protobuf_c_empty_string, 0, 0, NULL }
+
+
+struct  Tobogganing__V1__CommitResponse
+{
+  ProtobufCMessage base;
+  /*
+   * As committed.
+   */
+  Tobogganing__V1__Position *position;
+  /*
+   * The oldest place that the journal still has: a position before it has missed what was between.
+   */
+  Tobogganing__V1__Position *oldest;
+  Tobogganing__V1__Position *end;
+};
+#define TOBOGGANING__V1__COMMIT_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__commit_response__descriptor) \
+    , NULL, NULL, NULL }
+
+
+struct  Tobogganing__V1__ListConsumersRequest
+{
+  ProtobufCMessage base;
+};
+#define TOBOGGANING__V1__LIST_CONSUMERS_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__list_consumers_request__descriptor) \
+     }
+
+
+struct  Tobogganing__V1__ListConsumersResponse
+{
+  ProtobufCMessage base;
+  size_t n_consumers;
+  Tobogganing__V1__Consumer **consumers;
+  Tobogganing__V1__Position *oldest;
+  Tobogganing__V1__Position *end;
+};
+#define TOBOGGANING__V1__LIST_CONSUMERS_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__list_consumers_response__descriptor) \
+    , 0,NULL, NULL, NULL }
+
+
+struct  Tobogganing__V1__Consumer
+{
+  ProtobufCMessage base;
+  char *name;
+  Tobogganing__V1__Position *position;
+  /*
+   * 0: nobody has the lease.
+   */
+  uint64_t holder;
+  /*
+   * What is left of it.
+   */
+  uint32_t lease_ms;
+  /*
+   * Bytes of the journal behind the position.
+   */
+  uint64_t lag_bytes;
+};
+#define TOBOGGANING__V1__CONSUMER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__consumer__descriptor) \
+    , (char *)protobuf_c_empty_string, NULL, 0, 0, 0 }
+
+
+struct  Tobogganing__V1__ForgetConsumerRequest
+{
+  ProtobufCMessage base;
+  char *consumer;
+};
+#define TOBOGGANING__V1__FORGET_CONSUMER_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__forget_consumer_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Tobogganing__V1__ForgetConsumerResponse
+{
+  ProtobufCMessage base;
+};
+#define TOBOGGANING__V1__FORGET_CONSUMER_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__forget_consumer_response__descriptor) \
+     }
 
 
 /* Tobogganing__V1__BusMessage methods */
@@ -353,6 +577,196 @@ Tobogganing__V1__SnapshotResponse *
 void   tobogganing__v1__snapshot_response__free_unpacked
                      (Tobogganing__V1__SnapshotResponse *message,
                       ProtobufCAllocator *allocator);
+/* Tobogganing__V1__ReplayRequest methods */
+void   tobogganing__v1__replay_request__init
+                     (Tobogganing__V1__ReplayRequest         *message);
+size_t tobogganing__v1__replay_request__get_packed_size
+                     (const Tobogganing__V1__ReplayRequest   *message);
+size_t tobogganing__v1__replay_request__pack
+                     (const Tobogganing__V1__ReplayRequest   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__replay_request__pack_to_buffer
+                     (const Tobogganing__V1__ReplayRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__ReplayRequest *
+       tobogganing__v1__replay_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__replay_request__free_unpacked
+                     (Tobogganing__V1__ReplayRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__ReplayResponse methods */
+void   tobogganing__v1__replay_response__init
+                     (Tobogganing__V1__ReplayResponse         *message);
+size_t tobogganing__v1__replay_response__get_packed_size
+                     (const Tobogganing__V1__ReplayResponse   *message);
+size_t tobogganing__v1__replay_response__pack
+                     (const Tobogganing__V1__ReplayResponse   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__replay_response__pack_to_buffer
+                     (const Tobogganing__V1__ReplayResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__ReplayResponse *
+       tobogganing__v1__replay_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__replay_response__free_unpacked
+                     (Tobogganing__V1__ReplayResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__JournalRecord methods */
+void   tobogganing__v1__journal_record__init
+                     (Tobogganing__V1__JournalRecord         *message);
+size_t tobogganing__v1__journal_record__get_packed_size
+                     (const Tobogganing__V1__JournalRecord   *message);
+size_t tobogganing__v1__journal_record__pack
+                     (const Tobogganing__V1__JournalRecord   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__journal_record__pack_to_buffer
+                     (const Tobogganing__V1__JournalRecord   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__JournalRecord *
+       tobogganing__v1__journal_record__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__journal_record__free_unpacked
+                     (Tobogganing__V1__JournalRecord *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__CommitRequest methods */
+void   tobogganing__v1__commit_request__init
+                     (Tobogganing__V1__CommitRequest         *message);
+size_t tobogganing__v1__commit_request__get_packed_size
+                     (const Tobogganing__V1__CommitRequest   *message);
+size_t tobogganing__v1__commit_request__pack
+                     (const Tobogganing__V1__CommitRequest   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__commit_request__pack_to_buffer
+                     (const Tobogganing__V1__CommitRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__CommitRequest *
+       tobogganing__v1__commit_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__commit_request__free_unpacked
+                     (Tobogganing__V1__CommitRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__CommitResponse methods */
+void   tobogganing__v1__commit_response__init
+                     (Tobogganing__V1__CommitResponse         *message);
+size_t tobogganing__v1__commit_response__get_packed_size
+                     (const Tobogganing__V1__CommitResponse   *message);
+size_t tobogganing__v1__commit_response__pack
+                     (const Tobogganing__V1__CommitResponse   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__commit_response__pack_to_buffer
+                     (const Tobogganing__V1__CommitResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__CommitResponse *
+       tobogganing__v1__commit_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__commit_response__free_unpacked
+                     (Tobogganing__V1__CommitResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__ListConsumersRequest methods */
+void   tobogganing__v1__list_consumers_request__init
+                     (Tobogganing__V1__ListConsumersRequest         *message);
+size_t tobogganing__v1__list_consumers_request__get_packed_size
+                     (const Tobogganing__V1__ListConsumersRequest   *message);
+size_t tobogganing__v1__list_consumers_request__pack
+                     (const Tobogganing__V1__ListConsumersRequest   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__list_consumers_request__pack_to_buffer
+                     (const Tobogganing__V1__ListConsumersRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__ListConsumersRequest *
+       tobogganing__v1__list_consumers_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__list_consumers_request__free_unpacked
+                     (Tobogganing__V1__ListConsumersRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__ListConsumersResponse methods */
+void   tobogganing__v1__list_consumers_response__init
+                     (Tobogganing__V1__ListConsumersResponse         *message);
+size_t tobogganing__v1__list_consumers_response__get_packed_size
+                     (const Tobogganing__V1__ListConsumersResponse   *message);
+size_t tobogganing__v1__list_consumers_response__pack
+                     (const Tobogganing__V1__ListConsumersResponse   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__list_consumers_response__pack_to_buffer
+                     (const Tobogganing__V1__ListConsumersResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__ListConsumersResponse *
+       tobogganing__v1__list_consumers_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__list_consumers_response__free_unpacked
+                     (Tobogganing__V1__ListConsumersResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__Consumer methods */
+void   tobogganing__v1__consumer__init
+                     (Tobogganing__V1__Consumer         *message);
+size_t tobogganing__v1__consumer__get_packed_size
+                     (const Tobogganing__V1__Consumer   *message);
+size_t tobogganing__v1__consumer__pack
+                     (const Tobogganing__V1__Consumer   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__consumer__pack_to_buffer
+                     (const Tobogganing__V1__Consumer   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__Consumer *
+       tobogganing__v1__consumer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__consumer__free_unpacked
+                     (Tobogganing__V1__Consumer *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__ForgetConsumerRequest methods */
+void   tobogganing__v1__forget_consumer_request__init
+                     (Tobogganing__V1__ForgetConsumerRequest         *message);
+size_t tobogganing__v1__forget_consumer_request__get_packed_size
+                     (const Tobogganing__V1__ForgetConsumerRequest   *message);
+size_t tobogganing__v1__forget_consumer_request__pack
+                     (const Tobogganing__V1__ForgetConsumerRequest   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__forget_consumer_request__pack_to_buffer
+                     (const Tobogganing__V1__ForgetConsumerRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__ForgetConsumerRequest *
+       tobogganing__v1__forget_consumer_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__forget_consumer_request__free_unpacked
+                     (Tobogganing__V1__ForgetConsumerRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__ForgetConsumerResponse methods */
+void   tobogganing__v1__forget_consumer_response__init
+                     (Tobogganing__V1__ForgetConsumerResponse         *message);
+size_t tobogganing__v1__forget_consumer_response__get_packed_size
+                     (const Tobogganing__V1__ForgetConsumerResponse   *message);
+size_t tobogganing__v1__forget_consumer_response__pack
+                     (const Tobogganing__V1__ForgetConsumerResponse   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__forget_consumer_response__pack_to_buffer
+                     (const Tobogganing__V1__ForgetConsumerResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__ForgetConsumerResponse *
+       tobogganing__v1__forget_consumer_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__forget_consumer_response__free_unpacked
+                     (Tobogganing__V1__ForgetConsumerResponse *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Tobogganing__V1__BusMessage_Closure)
@@ -376,6 +790,36 @@ typedef void (*Tobogganing__V1__SnapshotRequest_Closure)
 typedef void (*Tobogganing__V1__SnapshotResponse_Closure)
                  (const Tobogganing__V1__SnapshotResponse *message,
                   void *closure_data);
+typedef void (*Tobogganing__V1__ReplayRequest_Closure)
+                 (const Tobogganing__V1__ReplayRequest *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__ReplayResponse_Closure)
+                 (const Tobogganing__V1__ReplayResponse *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__JournalRecord_Closure)
+                 (const Tobogganing__V1__JournalRecord *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__CommitRequest_Closure)
+                 (const Tobogganing__V1__CommitRequest *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__CommitResponse_Closure)
+                 (const Tobogganing__V1__CommitResponse *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__ListConsumersRequest_Closure)
+                 (const Tobogganing__V1__ListConsumersRequest *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__ListConsumersResponse_Closure)
+                 (const Tobogganing__V1__ListConsumersResponse *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__Consumer_Closure)
+                 (const Tobogganing__V1__Consumer *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__ForgetConsumerRequest_Closure)
+                 (const Tobogganing__V1__ForgetConsumerRequest *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__ForgetConsumerResponse_Closure)
+                 (const Tobogganing__V1__ForgetConsumerResponse *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -387,6 +831,22 @@ struct Tobogganing__V1__Bus_Service
                    const Tobogganing__V1__SnapshotRequest *input,
                    Tobogganing__V1__SnapshotResponse_Closure closure,
                    void *closure_data);
+  void (*replay)(Tobogganing__V1__Bus_Service *service,
+                 const Tobogganing__V1__ReplayRequest *input,
+                 Tobogganing__V1__ReplayResponse_Closure closure,
+                 void *closure_data);
+  void (*commit)(Tobogganing__V1__Bus_Service *service,
+                 const Tobogganing__V1__CommitRequest *input,
+                 Tobogganing__V1__CommitResponse_Closure closure,
+                 void *closure_data);
+  void (*list_consumers)(Tobogganing__V1__Bus_Service *service,
+                         const Tobogganing__V1__ListConsumersRequest *input,
+                         Tobogganing__V1__ListConsumersResponse_Closure closure,
+                         void *closure_data);
+  void (*forget_consumer)(Tobogganing__V1__Bus_Service *service,
+                          const Tobogganing__V1__ForgetConsumerRequest *input,
+                          Tobogganing__V1__ForgetConsumerResponse_Closure closure,
+                          void *closure_data);
 };
 typedef void (*Tobogganing__V1__Bus_ServiceDestroy)(Tobogganing__V1__Bus_Service *);
 void tobogganing__v1__bus__init (Tobogganing__V1__Bus_Service *service,
@@ -395,14 +855,35 @@ void tobogganing__v1__bus__init (Tobogganing__V1__Bus_Service *service,
     { &tobogganing__v1__bus__descriptor, protobuf_c_service_invoke_internal, NULL }
 #define TOBOGGANING__V1__BUS__INIT(function_prefix__) \
     { TOBOGGANING__V1__BUS__BASE_INIT,\
-      function_prefix__ ## snapshot  }
+      function_prefix__ ## snapshot,\
+      function_prefix__ ## replay,\
+      function_prefix__ ## commit,\
+      function_prefix__ ## list_consumers,\
+      function_prefix__ ## forget_consumer  }
 void tobogganing__v1__bus__snapshot(ProtobufCService *service,
                                     const Tobogganing__V1__SnapshotRequest *input,
                                     Tobogganing__V1__SnapshotResponse_Closure closure,
                                     void *closure_data);
+void tobogganing__v1__bus__replay(ProtobufCService *service,
+                                  const Tobogganing__V1__ReplayRequest *input,
+                                  Tobogganing__V1__ReplayResponse_Closure closure,
+                                  void *closure_data);
+void tobogganing__v1__bus__commit(ProtobufCService *service,
+                                  const Tobogganing__V1__CommitRequest *input,
+                                  Tobogganing__V1__CommitResponse_Closure closure,
+                                  void *closure_data);
+void tobogganing__v1__bus__list_consumers(ProtobufCService *service,
+                                          const Tobogganing__V1__ListConsumersRequest *input,
+                                          Tobogganing__V1__ListConsumersResponse_Closure closure,
+                                          void *closure_data);
+void tobogganing__v1__bus__forget_consumer(ProtobufCService *service,
+                                           const Tobogganing__V1__ForgetConsumerRequest *input,
+                                           Tobogganing__V1__ForgetConsumerResponse_Closure closure,
+                                           void *closure_data);
 
 /* --- descriptors --- */
 
+extern const ProtobufCEnumDescriptor    tobogganing__v1__replay_view__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__bus_message__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__heartbeat__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__manager__descriptor;
@@ -410,6 +891,16 @@ extern const ProtobufCMessageDescriptor tobogganing__v1__client_row__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__headend_row__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__snapshot_request__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__snapshot_response__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__replay_request__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__replay_response__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__journal_record__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__commit_request__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__commit_response__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__list_consumers_request__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__list_consumers_response__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__consumer__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__forget_consumer_request__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__forget_consumer_response__descriptor;
 extern const ProtobufCServiceDescriptor tobogganing__v1__bus__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -145,7 +145,7 @@ const ProtobufCEnumDescriptor tobogganing__v1__health_check_response__status__de
   tobogganing__v1__health_check_response__status__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__health_check_response__field_descriptors[16] =
+static const ProtobufCFieldDescriptor tobogganing__v1__health_check_response__field_descriptors[27] =
 {
   {
     "status",
@@ -339,8 +339,145 @@ static const ProtobufCFieldDescriptor tobogganing__v1__health_check_response__fi
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "stored_batches",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, stored_batches),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "repeated_batches",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, repeated_batches),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "journal_oldest",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, journal_oldest),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoint",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, checkpoint),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoint_unix_ms",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, checkpoint_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoint_bytes",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, checkpoint_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoint_took_ms",
+    23,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, checkpoint_took_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoint_longest_pause_us",
+    24,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, checkpoint_longest_pause_us),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "request_memory_bytes",
+    25,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, request_memory_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "request_memory_max_bytes",
+    26,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, request_memory_max_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "refused_calls",
+    27,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, refused_calls),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__health_check_response__field_indices_by_name[] = {
+  19,   /* field[19] = checkpoint */
+  21,   /* field[21] = checkpoint_bytes */
+  23,   /* field[23] = checkpoint_longest_pause_us */
+  22,   /* field[22] = checkpoint_took_ms */
+  20,   /* field[20] = checkpoint_unix_ms */
   7,   /* field[7] = clients */
   6,   /* field[6] = clusters */
   13,   /* field[13] = commits */
@@ -349,19 +486,25 @@ static const unsigned tobogganing__v1__health_check_response__field_indices_by_n
   3,   /* field[3] = instance */
   15,   /* field[15] = journal_bytes */
   14,   /* field[14] = journal_end */
+  18,   /* field[18] = journal_oldest */
   1,   /* field[1] = reason */
+  26,   /* field[26] = refused_calls */
   12,   /* field[12] = rejected_series */
+  17,   /* field[17] = repeated_batches */
   9,   /* field[9] = reporting_clients */
   10,   /* field[10] = reporting_headends */
+  24,   /* field[24] = request_memory_bytes */
+  25,   /* field[25] = request_memory_max_bytes */
   5,   /* field[5] = started_unix_ms */
   0,   /* field[0] = status */
+  16,   /* field[16] = stored_batches */
   11,   /* field[11] = stored_samples */
   2,   /* field[2] = version */
 };
 static const ProtobufCIntRange tobogganing__v1__health_check_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 16 }
+  { 0, 27 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__health_check_response__descriptor =
 {
@@ -371,7 +514,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__health_check_response__descrip
   "Tobogganing__V1__HealthCheckResponse",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__HealthCheckResponse),
-  16,
+  27,
   tobogganing__v1__health_check_response__field_descriptors,
   tobogganing__v1__health_check_response__field_indices_by_name,
   1,  tobogganing__v1__health_check_response__number_ranges,

@@ -64,9 +64,12 @@ struct  Tobogganing__V1__HealthCheckResponse
   uint64_t reporting_clients;
   uint64_t reporting_headends;
   /*
-   * Since the start.
+   * Ever, over all starts; repeats are not counted.
    */
   uint64_t stored_samples;
+  /*
+   * Since the start.
+   */
   uint64_t rejected_series;
   uint64_t commits;
   /*
@@ -74,10 +77,40 @@ struct  Tobogganing__V1__HealthCheckResponse
    */
   Tobogganing__V1__Position *journal_end;
   uint64_t journal_bytes;
+  /*
+   * Ever, over all starts; repeats are not counted.
+   */
+  uint64_t stored_batches;
+  /*
+   * Since the start.
+   */
+  uint64_t repeated_batches;
+  /*
+   * The oldest place that the journal still has.
+   */
+  Tobogganing__V1__Position *journal_oldest;
+  /*
+   * The newest checkpoint: where recovery would read the journal from, when it was made, its size, how long it took,
+   * and the longest time for which it kept reports waiting. Absent and 0: none yet.
+   */
+  Tobogganing__V1__Position *checkpoint;
+  uint64_t checkpoint_unix_ms;
+  uint64_t checkpoint_bytes;
+  uint64_t checkpoint_took_ms;
+  uint64_t checkpoint_longest_pause_us;
+  /*
+   * Memory of requests that are being worked on, bytes, and its cap.
+   */
+  uint64_t request_memory_bytes;
+  uint64_t request_memory_max_bytes;
+  /*
+   * Calls refused for want of memory or because the journal can't keep up, since the start.
+   */
+  uint64_t refused_calls;
 };
 #define TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__health_check_response__descriptor) \
-    , TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_UNKNOWN, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 }
+    , TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_UNKNOWN, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Tobogganing__V1__HealthCheckRequest methods */

@@ -721,7 +721,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__headend_series__descriptor =
   (ProtobufCMessageInit) tobogganing__v1__headend_series__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__submit_response__field_descriptors[5] =
+static const ProtobufCFieldDescriptor tobogganing__v1__submit_response__field_descriptors[6] =
 {
   {
     "stored_series",
@@ -783,18 +783,31 @@ static const ProtobufCFieldDescriptor tobogganing__v1__submit_response__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "repeated",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__SubmitResponse, repeated),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__submit_response__field_indices_by_name[] = {
   4,   /* field[4] = durable */
   3,   /* field[3] = next_report_in_ms */
   2,   /* field[2] = rejected */
+  5,   /* field[5] = repeated */
   1,   /* field[1] = stored_samples */
   0,   /* field[0] = stored_series */
 };
 static const ProtobufCIntRange tobogganing__v1__submit_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__submit_response__descriptor =
 {
@@ -804,7 +817,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__submit_response__descriptor =
   "Tobogganing__V1__SubmitResponse",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__SubmitResponse),
-  5,
+  6,
   tobogganing__v1__submit_response__field_descriptors,
   tobogganing__v1__submit_response__field_indices_by_name,
   1,  tobogganing__v1__submit_response__number_ranges,

@@ -179,13 +179,17 @@ struct  Tobogganing__V1__SubmitResponse
    */
   uint32_t next_report_in_ms;
   /*
-   * Where the journal holds the batch. Absent when nothing was stored.
+   * Where the journal holds the batch; of a repeat, a place behind that. Absent when nothing was stored.
    */
   Tobogganing__V1__Position *durable;
+  /*
+   * The batch was stored before: nothing was counted again.
+   */
+  protobuf_c_boolean repeated;
 };
 #define TOBOGGANING__V1__SUBMIT_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__submit_response__descriptor) \
-    , 0, 0, 0,NULL, 0, NULL }
+    , 0, 0, 0,NULL, 0, NULL, 0 }
 
 
 struct  Tobogganing__V1__Rejection

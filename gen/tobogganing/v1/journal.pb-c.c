@@ -52,7 +52,277 @@ void   tobogganing__v1__record__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__record__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor tobogganing__v1__record__field_descriptors[3] =
+void   tobogganing__v1__consumer_position__init
+                     (Tobogganing__V1__ConsumerPosition         *message)
+{
+  static const Tobogganing__V1__ConsumerPosition init_value = TOBOGGANING__V1__CONSUMER_POSITION__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__consumer_position__get_packed_size
+                     (const Tobogganing__V1__ConsumerPosition *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__consumer_position__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__consumer_position__pack
+                     (const Tobogganing__V1__ConsumerPosition *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__consumer_position__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__consumer_position__pack_to_buffer
+                     (const Tobogganing__V1__ConsumerPosition *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__consumer_position__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ConsumerPosition *
+       tobogganing__v1__consumer_position__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ConsumerPosition *)
+     protobuf_c_message_unpack (&tobogganing__v1__consumer_position__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__consumer_position__free_unpacked
+                     (Tobogganing__V1__ConsumerPosition *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__consumer_position__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__checkpoint_record__init
+                     (Tobogganing__V1__CheckpointRecord         *message)
+{
+  static const Tobogganing__V1__CheckpointRecord init_value = TOBOGGANING__V1__CHECKPOINT_RECORD__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__checkpoint_record__get_packed_size
+                     (const Tobogganing__V1__CheckpointRecord *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_record__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__checkpoint_record__pack
+                     (const Tobogganing__V1__CheckpointRecord *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_record__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__checkpoint_record__pack_to_buffer
+                     (const Tobogganing__V1__CheckpointRecord *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_record__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__CheckpointRecord *
+       tobogganing__v1__checkpoint_record__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__CheckpointRecord *)
+     protobuf_c_message_unpack (&tobogganing__v1__checkpoint_record__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__checkpoint_record__free_unpacked
+                     (Tobogganing__V1__CheckpointRecord *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_record__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__checkpoint_head__init
+                     (Tobogganing__V1__CheckpointHead         *message)
+{
+  static const Tobogganing__V1__CheckpointHead init_value = TOBOGGANING__V1__CHECKPOINT_HEAD__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__checkpoint_head__get_packed_size
+                     (const Tobogganing__V1__CheckpointHead *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_head__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__checkpoint_head__pack
+                     (const Tobogganing__V1__CheckpointHead *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_head__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__checkpoint_head__pack_to_buffer
+                     (const Tobogganing__V1__CheckpointHead *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_head__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__CheckpointHead *
+       tobogganing__v1__checkpoint_head__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__CheckpointHead *)
+     protobuf_c_message_unpack (&tobogganing__v1__checkpoint_head__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__checkpoint_head__free_unpacked
+                     (Tobogganing__V1__CheckpointHead *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__checkpoint_head__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__client_states__init
+                     (Tobogganing__V1__ClientStates         *message)
+{
+  static const Tobogganing__V1__ClientStates init_value = TOBOGGANING__V1__CLIENT_STATES__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__client_states__get_packed_size
+                     (const Tobogganing__V1__ClientStates *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__client_states__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__client_states__pack
+                     (const Tobogganing__V1__ClientStates *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__client_states__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__client_states__pack_to_buffer
+                     (const Tobogganing__V1__ClientStates *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__client_states__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ClientStates *
+       tobogganing__v1__client_states__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ClientStates *)
+     protobuf_c_message_unpack (&tobogganing__v1__client_states__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__client_states__free_unpacked
+                     (Tobogganing__V1__ClientStates *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__client_states__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__headend_states__init
+                     (Tobogganing__V1__HeadendStates         *message)
+{
+  static const Tobogganing__V1__HeadendStates init_value = TOBOGGANING__V1__HEADEND_STATES__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__headend_states__get_packed_size
+                     (const Tobogganing__V1__HeadendStates *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__headend_states__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__headend_states__pack
+                     (const Tobogganing__V1__HeadendStates *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__headend_states__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__headend_states__pack_to_buffer
+                     (const Tobogganing__V1__HeadendStates *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__headend_states__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__HeadendStates *
+       tobogganing__v1__headend_states__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__HeadendStates *)
+     protobuf_c_message_unpack (&tobogganing__v1__headend_states__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__headend_states__free_unpacked
+                     (Tobogganing__V1__HeadendStates *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__headend_states__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__batch_digests__init
+                     (Tobogganing__V1__BatchDigests         *message)
+{
+  static const Tobogganing__V1__BatchDigests init_value = TOBOGGANING__V1__BATCH_DIGESTS__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__batch_digests__get_packed_size
+                     (const Tobogganing__V1__BatchDigests *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__batch_digests__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__batch_digests__pack
+                     (const Tobogganing__V1__BatchDigests *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__batch_digests__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__batch_digests__pack_to_buffer
+                     (const Tobogganing__V1__BatchDigests *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__batch_digests__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__BatchDigests *
+       tobogganing__v1__batch_digests__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__BatchDigests *)
+     protobuf_c_message_unpack (&tobogganing__v1__batch_digests__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__batch_digests__free_unpacked
+                     (Tobogganing__V1__BatchDigests *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__batch_digests__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor tobogganing__v1__record__field_descriptors[6] =
 {
   {
     "received_unix_ms",
@@ -90,16 +360,55 @@ static const ProtobufCFieldDescriptor tobogganing__v1__record__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "removed_clients",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__Record, n_removed_clients),
+    offsetof(Tobogganing__V1__Record, removed_clients),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "removed_headends",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__Record, n_removed_headends),
+    offsetof(Tobogganing__V1__Record, removed_headends),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consumers",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__Record, n_consumers),
+    offsetof(Tobogganing__V1__Record, consumers),
+    &tobogganing__v1__consumer_position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__record__field_indices_by_name[] = {
   1,   /* field[1] = batch */
+  5,   /* field[5] = consumers */
   2,   /* field[2] = processes */
   0,   /* field[0] = received_unix_ms */
+  3,   /* field[3] = removed_clients */
+  4,   /* field[4] = removed_headends */
 };
 static const ProtobufCIntRange tobogganing__v1__record__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__record__descriptor =
 {
@@ -109,10 +418,615 @@ const ProtobufCMessageDescriptor tobogganing__v1__record__descriptor =
   "Tobogganing__V1__Record",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Record),
-  3,
+  6,
   tobogganing__v1__record__field_descriptors,
   tobogganing__v1__record__field_indices_by_name,
   1,  tobogganing__v1__record__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__record__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__consumer_position__field_descriptors[2] =
+{
+  {
+    "consumer",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ConsumerPosition, consumer),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "position",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ConsumerPosition, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__consumer_position__field_indices_by_name[] = {
+  0,   /* field[0] = consumer */
+  1,   /* field[1] = position */
+};
+static const ProtobufCIntRange tobogganing__v1__consumer_position__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__consumer_position__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ConsumerPosition",
+  "ConsumerPosition",
+  "Tobogganing__V1__ConsumerPosition",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ConsumerPosition),
+  2,
+  tobogganing__v1__consumer_position__field_descriptors,
+  tobogganing__v1__consumer_position__field_indices_by_name,
+  1,  tobogganing__v1__consumer_position__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__consumer_position__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__checkpoint_record__field_descriptors[4] =
+{
+  {
+    "head",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointRecord, head),
+    &tobogganing__v1__checkpoint_head__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "clients",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointRecord, clients),
+    &tobogganing__v1__client_states__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "headends",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointRecord, headends),
+    &tobogganing__v1__headend_states__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "digests",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointRecord, digests),
+    &tobogganing__v1__batch_digests__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__checkpoint_record__field_indices_by_name[] = {
+  1,   /* field[1] = clients */
+  3,   /* field[3] = digests */
+  0,   /* field[0] = head */
+  2,   /* field[2] = headends */
+};
+static const ProtobufCIntRange tobogganing__v1__checkpoint_record__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__checkpoint_record__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.CheckpointRecord",
+  "CheckpointRecord",
+  "Tobogganing__V1__CheckpointRecord",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__CheckpointRecord),
+  4,
+  tobogganing__v1__checkpoint_record__field_descriptors,
+  tobogganing__v1__checkpoint_record__field_indices_by_name,
+  1,  tobogganing__v1__checkpoint_record__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__checkpoint_record__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__checkpoint_head__field_descriptors[6] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointHead, position),
+    &tobogganing__v1__position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "created_unix_ms",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointHead, created_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stored_batches",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointHead, stored_batches),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stored_samples",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CheckpointHead, stored_samples),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "processes",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__CheckpointHead, n_processes),
+    offsetof(Tobogganing__V1__CheckpointHead, processes),
+    &tobogganing__v1__process__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consumers",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__CheckpointHead, n_consumers),
+    offsetof(Tobogganing__V1__CheckpointHead, consumers),
+    &tobogganing__v1__consumer_position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__checkpoint_head__field_indices_by_name[] = {
+  5,   /* field[5] = consumers */
+  1,   /* field[1] = created_unix_ms */
+  0,   /* field[0] = position */
+  4,   /* field[4] = processes */
+  2,   /* field[2] = stored_batches */
+  3,   /* field[3] = stored_samples */
+};
+static const ProtobufCIntRange tobogganing__v1__checkpoint_head__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__checkpoint_head__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.CheckpointHead",
+  "CheckpointHead",
+  "Tobogganing__V1__CheckpointHead",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__CheckpointHead),
+  6,
+  tobogganing__v1__checkpoint_head__field_descriptors,
+  tobogganing__v1__checkpoint_head__field_indices_by_name,
+  1,  tobogganing__v1__checkpoint_head__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__checkpoint_head__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__client_states__field_descriptors[10] =
+{
+  {
+    "client_ids",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__ClientStates, n_client_ids),
+    offsetof(Tobogganing__V1__ClientStates, client_ids),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "headless",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Tobogganing__V1__ClientStates, n_headless),
+    offsetof(Tobogganing__V1__ClientStates, headless),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_check_in_unix_ms",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_last_check_in_unix_ms),
+    offsetof(Tobogganing__V1__ClientStates, last_check_in_unix_ms),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sample_time_unix_ms",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_sample_time_unix_ms),
+    offsetof(Tobogganing__V1__ClientStates, sample_time_unix_ms),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "present",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Tobogganing__V1__ClientStates, n_present),
+    offsetof(Tobogganing__V1__ClientStates, present),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes_sent",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_bytes_sent),
+    offsetof(Tobogganing__V1__ClientStates, bytes_sent),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes_received",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_bytes_received),
+    offsetof(Tobogganing__V1__ClientStates, bytes_received),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "packets_sent",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_packets_sent),
+    offsetof(Tobogganing__V1__ClientStates, packets_sent),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "packets_received",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_packets_received),
+    offsetof(Tobogganing__V1__ClientStates, packets_received),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "connection_uptime_ms",
+    10,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__ClientStates, n_connection_uptime_ms),
+    offsetof(Tobogganing__V1__ClientStates, connection_uptime_ms),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__client_states__field_indices_by_name[] = {
+  6,   /* field[6] = bytes_received */
+  5,   /* field[5] = bytes_sent */
+  0,   /* field[0] = client_ids */
+  9,   /* field[9] = connection_uptime_ms */
+  1,   /* field[1] = headless */
+  2,   /* field[2] = last_check_in_unix_ms */
+  8,   /* field[8] = packets_received */
+  7,   /* field[7] = packets_sent */
+  4,   /* field[4] = present */
+  3,   /* field[3] = sample_time_unix_ms */
+};
+static const ProtobufCIntRange tobogganing__v1__client_states__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 10 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__client_states__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ClientStates",
+  "ClientStates",
+  "Tobogganing__V1__ClientStates",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ClientStates),
+  10,
+  tobogganing__v1__client_states__field_descriptors,
+  tobogganing__v1__client_states__field_indices_by_name,
+  1,  tobogganing__v1__client_states__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__client_states__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__headend_states__field_descriptors[10] =
+{
+  {
+    "headend_ids",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__HeadendStates, n_headend_ids),
+    offsetof(Tobogganing__V1__HeadendStates, headend_ids),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "names",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__HeadendStates, n_names),
+    offsetof(Tobogganing__V1__HeadendStates, names),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_check_in_unix_ms",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Tobogganing__V1__HeadendStates, n_last_check_in_unix_ms),
+    offsetof(Tobogganing__V1__HeadendStates, last_check_in_unix_ms),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sample_time_unix_ms",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SINT64,
+    offsetof(Tobogganing__V1__HeadendStates, n_sample_time_unix_ms),
+    offsetof(Tobogganing__V1__HeadendStates, sample_time_unix_ms),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "present",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Tobogganing__V1__HeadendStates, n_present),
+    offsetof(Tobogganing__V1__HeadendStates, present),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "active_connections",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Tobogganing__V1__HeadendStates, n_active_connections),
+    offsetof(Tobogganing__V1__HeadendStates, active_connections),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bandwidth_in",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Tobogganing__V1__HeadendStates, n_bandwidth_in),
+    offsetof(Tobogganing__V1__HeadendStates, bandwidth_in),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bandwidth_out",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Tobogganing__V1__HeadendStates, n_bandwidth_out),
+    offsetof(Tobogganing__V1__HeadendStates, bandwidth_out),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "cpu_usage",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Tobogganing__V1__HeadendStates, n_cpu_usage),
+    offsetof(Tobogganing__V1__HeadendStates, cpu_usage),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "memory_usage",
+    10,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Tobogganing__V1__HeadendStates, n_memory_usage),
+    offsetof(Tobogganing__V1__HeadendStates, memory_usage),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__headend_states__field_indices_by_name[] = {
+  5,   /* field[5] = active_connections */
+  6,   /* field[6] = bandwidth_in */
+  7,   /* field[7] = bandwidth_out */
+  8,   /* field[8] = cpu_usage */
+  0,   /* field[0] = headend_ids */
+  2,   /* field[2] = last_check_in_unix_ms */
+  9,   /* field[9] = memory_usage */
+  1,   /* field[1] = names */
+  4,   /* field[4] = present */
+  3,   /* field[3] = sample_time_unix_ms */
+};
+static const ProtobufCIntRange tobogganing__v1__headend_states__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 10 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__headend_states__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.HeadendStates",
+  "HeadendStates",
+  "Tobogganing__V1__HeadendStates",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__HeadendStates),
+  10,
+  tobogganing__v1__headend_states__field_descriptors,
+  tobogganing__v1__headend_states__field_indices_by_name,
+  1,  tobogganing__v1__headend_states__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__headend_states__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__batch_digests__field_descriptors[3] =
+{
+  {
+    "senders",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__BatchDigests, senders),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "digests",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Tobogganing__V1__BatchDigests, n_digests),
+    offsetof(Tobogganing__V1__BatchDigests, digests),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heard_unix_s",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Tobogganing__V1__BatchDigests, n_heard_unix_s),
+    offsetof(Tobogganing__V1__BatchDigests, heard_unix_s),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__batch_digests__field_indices_by_name[] = {
+  1,   /* field[1] = digests */
+  2,   /* field[2] = heard_unix_s */
+  0,   /* field[0] = senders */
+};
+static const ProtobufCIntRange tobogganing__v1__batch_digests__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__batch_digests__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.BatchDigests",
+  "BatchDigests",
+  "Tobogganing__V1__BatchDigests",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__BatchDigests),
+  3,
+  tobogganing__v1__batch_digests__field_descriptors,
+  tobogganing__v1__batch_digests__field_indices_by_name,
+  1,  tobogganing__v1__batch_digests__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__batch_digests__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -49,8 +49,9 @@ struct  Tobogganing__V1__Process
 {
   ProtobufCMessage base;
   /*
-   * Random per start, over 1. Id 1, kind "retired", is ingestd's sum of the processes that it has not heard of for a
-   * day and has forgotten: its counters grow by what theirs were in the moment in which they go.
+   * Random per start, and per ingestd that the process reports to: what it counted is divided among them, so that all
+   * processes of all ingestd add up. Over 1. Id 1, kind "retired", is one ingestd's sum of the processes that it has not
+   * heard of for a day and has forgotten: its counters grow by what theirs were in the moment in which they go.
    */
   uint64_t id;
   /*

@@ -637,6 +637,186 @@ void   tobogganing__v1__list_headends_response__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__list_headends_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   tobogganing__v1__delete_client_request__init
+                     (Tobogganing__V1__DeleteClientRequest         *message)
+{
+  static const Tobogganing__V1__DeleteClientRequest init_value = TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__delete_client_request__get_packed_size
+                     (const Tobogganing__V1__DeleteClientRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__delete_client_request__pack
+                     (const Tobogganing__V1__DeleteClientRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__delete_client_request__pack_to_buffer
+                     (const Tobogganing__V1__DeleteClientRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__DeleteClientRequest *
+       tobogganing__v1__delete_client_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__DeleteClientRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__delete_client_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__delete_client_request__free_unpacked
+                     (Tobogganing__V1__DeleteClientRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__delete_client_response__init
+                     (Tobogganing__V1__DeleteClientResponse         *message)
+{
+  static const Tobogganing__V1__DeleteClientResponse init_value = TOBOGGANING__V1__DELETE_CLIENT_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__delete_client_response__get_packed_size
+                     (const Tobogganing__V1__DeleteClientResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__delete_client_response__pack
+                     (const Tobogganing__V1__DeleteClientResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__delete_client_response__pack_to_buffer
+                     (const Tobogganing__V1__DeleteClientResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__DeleteClientResponse *
+       tobogganing__v1__delete_client_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__DeleteClientResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__delete_client_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__delete_client_response__free_unpacked
+                     (Tobogganing__V1__DeleteClientResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__delete_headend_request__init
+                     (Tobogganing__V1__DeleteHeadendRequest         *message)
+{
+  static const Tobogganing__V1__DeleteHeadendRequest init_value = TOBOGGANING__V1__DELETE_HEADEND_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__delete_headend_request__get_packed_size
+                     (const Tobogganing__V1__DeleteHeadendRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__delete_headend_request__pack
+                     (const Tobogganing__V1__DeleteHeadendRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__delete_headend_request__pack_to_buffer
+                     (const Tobogganing__V1__DeleteHeadendRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__DeleteHeadendRequest *
+       tobogganing__v1__delete_headend_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__DeleteHeadendRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__delete_headend_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__delete_headend_request__free_unpacked
+                     (Tobogganing__V1__DeleteHeadendRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__delete_headend_response__init
+                     (Tobogganing__V1__DeleteHeadendResponse         *message)
+{
+  static const Tobogganing__V1__DeleteHeadendResponse init_value = TOBOGGANING__V1__DELETE_HEADEND_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__delete_headend_response__get_packed_size
+                     (const Tobogganing__V1__DeleteHeadendResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__delete_headend_response__pack
+                     (const Tobogganing__V1__DeleteHeadendResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__delete_headend_response__pack_to_buffer
+                     (const Tobogganing__V1__DeleteHeadendResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__DeleteHeadendResponse *
+       tobogganing__v1__delete_headend_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__DeleteHeadendResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__delete_headend_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__delete_headend_response__free_unpacked
+                     (Tobogganing__V1__DeleteHeadendResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor tobogganing__v1__cluster__field_descriptors[6] =
 {
   {
@@ -1546,25 +1726,141 @@ const ProtobufCMessageDescriptor tobogganing__v1__list_headends_response__descri
   (ProtobufCMessageInit) tobogganing__v1__list_headends_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor tobogganing__v1__registry__method_descriptors[8] =
+static const ProtobufCFieldDescriptor tobogganing__v1__delete_client_request__field_descriptors[1] =
+{
+  {
+    "client_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__DeleteClientRequest, client_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__delete_client_request__field_indices_by_name[] = {
+  0,   /* field[0] = client_id */
+};
+static const ProtobufCIntRange tobogganing__v1__delete_client_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__delete_client_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.DeleteClientRequest",
+  "DeleteClientRequest",
+  "Tobogganing__V1__DeleteClientRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__DeleteClientRequest),
+  1,
+  tobogganing__v1__delete_client_request__field_descriptors,
+  tobogganing__v1__delete_client_request__field_indices_by_name,
+  1,  tobogganing__v1__delete_client_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__delete_client_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define tobogganing__v1__delete_client_response__field_descriptors NULL
+#define tobogganing__v1__delete_client_response__field_indices_by_name NULL
+#define tobogganing__v1__delete_client_response__number_ranges NULL
+const ProtobufCMessageDescriptor tobogganing__v1__delete_client_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.DeleteClientResponse",
+  "DeleteClientResponse",
+  "Tobogganing__V1__DeleteClientResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__DeleteClientResponse),
+  0,
+  tobogganing__v1__delete_client_response__field_descriptors,
+  tobogganing__v1__delete_client_response__field_indices_by_name,
+  0,  tobogganing__v1__delete_client_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__delete_client_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__delete_headend_request__field_descriptors[1] =
+{
+  {
+    "headend_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__DeleteHeadendRequest, headend_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__delete_headend_request__field_indices_by_name[] = {
+  0,   /* field[0] = headend_id */
+};
+static const ProtobufCIntRange tobogganing__v1__delete_headend_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__delete_headend_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.DeleteHeadendRequest",
+  "DeleteHeadendRequest",
+  "Tobogganing__V1__DeleteHeadendRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__DeleteHeadendRequest),
+  1,
+  tobogganing__v1__delete_headend_request__field_descriptors,
+  tobogganing__v1__delete_headend_request__field_indices_by_name,
+  1,  tobogganing__v1__delete_headend_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__delete_headend_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define tobogganing__v1__delete_headend_response__field_descriptors NULL
+#define tobogganing__v1__delete_headend_response__field_indices_by_name NULL
+#define tobogganing__v1__delete_headend_response__number_ranges NULL
+const ProtobufCMessageDescriptor tobogganing__v1__delete_headend_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.DeleteHeadendResponse",
+  "DeleteHeadendResponse",
+  "Tobogganing__V1__DeleteHeadendResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__DeleteHeadendResponse),
+  0,
+  tobogganing__v1__delete_headend_response__field_descriptors,
+  tobogganing__v1__delete_headend_response__field_indices_by_name,
+  0,  tobogganing__v1__delete_headend_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__delete_headend_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCMethodDescriptor tobogganing__v1__registry__method_descriptors[10] =
 {
   { "AddCluster", &tobogganing__v1__add_cluster_request__descriptor, &tobogganing__v1__cluster__descriptor },
   { "ListClusters", &tobogganing__v1__list_request__descriptor, &tobogganing__v1__list_clusters_response__descriptor },
   { "AddClient", &tobogganing__v1__add_client_request__descriptor, &tobogganing__v1__add_client_response__descriptor },
   { "ListClients", &tobogganing__v1__list_request__descriptor, &tobogganing__v1__list_clients_response__descriptor },
   { "RevokeClient", &tobogganing__v1__revoke_client_request__descriptor, &tobogganing__v1__client__descriptor },
+  { "DeleteClient", &tobogganing__v1__delete_client_request__descriptor, &tobogganing__v1__delete_client_response__descriptor },
   { "AddHeadend", &tobogganing__v1__add_headend_request__descriptor, &tobogganing__v1__headend__descriptor },
   { "ListHeadends", &tobogganing__v1__list_request__descriptor, &tobogganing__v1__list_headends_response__descriptor },
+  { "DeleteHeadend", &tobogganing__v1__delete_headend_request__descriptor, &tobogganing__v1__delete_headend_response__descriptor },
   { "IssueHeadendToken", &tobogganing__v1__issue_headend_token_request__descriptor, &tobogganing__v1__issue_headend_token_response__descriptor },
 };
 const unsigned tobogganing__v1__registry__method_indices_by_name[] = {
   2,        /* AddClient */
   0,        /* AddCluster */
-  5,        /* AddHeadend */
-  7,        /* IssueHeadendToken */
+  6,        /* AddHeadend */
+  5,        /* DeleteClient */
+  8,        /* DeleteHeadend */
+  9,        /* IssueHeadendToken */
   3,        /* ListClients */
   1,        /* ListClusters */
-  6,        /* ListHeadends */
+  7,        /* ListHeadends */
   4         /* RevokeClient */
 };
 const ProtobufCServiceDescriptor tobogganing__v1__registry__descriptor =
@@ -1574,7 +1870,7 @@ const ProtobufCServiceDescriptor tobogganing__v1__registry__descriptor =
   "Registry",
   "Tobogganing__V1__Registry",
   "tobogganing.v1",
-  8,
+  10,
   tobogganing__v1__registry__method_descriptors,
   tobogganing__v1__registry__method_indices_by_name
 };
@@ -1618,13 +1914,21 @@ void tobogganing__v1__registry__revoke_client(ProtobufCService *service,
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
   service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
+void tobogganing__v1__registry__delete_client(ProtobufCService *service,
+                                              const Tobogganing__V1__DeleteClientRequest *input,
+                                              Tobogganing__V1__DeleteClientResponse_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
 void tobogganing__v1__registry__add_headend(ProtobufCService *service,
                                             const Tobogganing__V1__AddHeadendRequest *input,
                                             Tobogganing__V1__Headend_Closure closure,
                                             void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__list_headends(ProtobufCService *service,
                                               const Tobogganing__V1__ListRequest *input,
@@ -1632,7 +1936,15 @@ void tobogganing__v1__registry__list_headends(ProtobufCService *service,
                                               void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__delete_headend(ProtobufCService *service,
+                                               const Tobogganing__V1__DeleteHeadendRequest *input,
+                                               Tobogganing__V1__DeleteHeadendResponse_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 8, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__issue_headend_token(ProtobufCService *service,
                                                     const Tobogganing__V1__IssueHeadendTokenRequest *input,
@@ -1640,7 +1952,7 @@ void tobogganing__v1__registry__issue_headend_token(ProtobufCService *service,
                                                     void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 9, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__init (Tobogganing__V1__Registry_Service *service,
                                       Tobogganing__V1__Registry_ServiceDestroy destroy)

@@ -29,6 +29,10 @@ typedef struct Tobogganing__V1__ListRequest Tobogganing__V1__ListRequest;
 typedef struct Tobogganing__V1__ListClustersResponse Tobogganing__V1__ListClustersResponse;
 typedef struct Tobogganing__V1__ListClientsResponse Tobogganing__V1__ListClientsResponse;
 typedef struct Tobogganing__V1__ListHeadendsResponse Tobogganing__V1__ListHeadendsResponse;
+typedef struct Tobogganing__V1__DeleteClientRequest Tobogganing__V1__DeleteClientRequest;
+typedef struct Tobogganing__V1__DeleteClientResponse Tobogganing__V1__DeleteClientResponse;
+typedef struct Tobogganing__V1__DeleteHeadendRequest Tobogganing__V1__DeleteHeadendRequest;
+typedef struct Tobogganing__V1__DeleteHeadendResponse Tobogganing__V1__DeleteHeadendResponse;
 
 
 /* --- enums --- */
@@ -239,6 +243,44 @@ struct  Tobogganing__V1__ListHeadendsResponse
 #define TOBOGGANING__V1__LIST_HEADENDS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__list_headends_response__descriptor) \
     , 0,NULL, (char *)protobuf_c_empty_string }
+
+
+struct  Tobogganing__V1__DeleteClientRequest
+{
+  ProtobufCMessage base;
+  char *client_id;
+};
+#define TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__delete_client_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Tobogganing__V1__DeleteClientResponse
+{
+  ProtobufCMessage base;
+};
+#define TOBOGGANING__V1__DELETE_CLIENT_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__delete_client_response__descriptor) \
+     }
+
+
+struct  Tobogganing__V1__DeleteHeadendRequest
+{
+  ProtobufCMessage base;
+  char *headend_id;
+};
+#define TOBOGGANING__V1__DELETE_HEADEND_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__delete_headend_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Tobogganing__V1__DeleteHeadendResponse
+{
+  ProtobufCMessage base;
+};
+#define TOBOGGANING__V1__DELETE_HEADEND_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__delete_headend_response__descriptor) \
+     }
 
 
 /* Tobogganing__V1__Cluster methods */
@@ -507,6 +549,82 @@ Tobogganing__V1__ListHeadendsResponse *
 void   tobogganing__v1__list_headends_response__free_unpacked
                      (Tobogganing__V1__ListHeadendsResponse *message,
                       ProtobufCAllocator *allocator);
+/* Tobogganing__V1__DeleteClientRequest methods */
+void   tobogganing__v1__delete_client_request__init
+                     (Tobogganing__V1__DeleteClientRequest         *message);
+size_t tobogganing__v1__delete_client_request__get_packed_size
+                     (const Tobogganing__V1__DeleteClientRequest   *message);
+size_t tobogganing__v1__delete_client_request__pack
+                     (const Tobogganing__V1__DeleteClientRequest   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__delete_client_request__pack_to_buffer
+                     (const Tobogganing__V1__DeleteClientRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__DeleteClientRequest *
+       tobogganing__v1__delete_client_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__delete_client_request__free_unpacked
+                     (Tobogganing__V1__DeleteClientRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__DeleteClientResponse methods */
+void   tobogganing__v1__delete_client_response__init
+                     (Tobogganing__V1__DeleteClientResponse         *message);
+size_t tobogganing__v1__delete_client_response__get_packed_size
+                     (const Tobogganing__V1__DeleteClientResponse   *message);
+size_t tobogganing__v1__delete_client_response__pack
+                     (const Tobogganing__V1__DeleteClientResponse   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__delete_client_response__pack_to_buffer
+                     (const Tobogganing__V1__DeleteClientResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__DeleteClientResponse *
+       tobogganing__v1__delete_client_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__delete_client_response__free_unpacked
+                     (Tobogganing__V1__DeleteClientResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__DeleteHeadendRequest methods */
+void   tobogganing__v1__delete_headend_request__init
+                     (Tobogganing__V1__DeleteHeadendRequest         *message);
+size_t tobogganing__v1__delete_headend_request__get_packed_size
+                     (const Tobogganing__V1__DeleteHeadendRequest   *message);
+size_t tobogganing__v1__delete_headend_request__pack
+                     (const Tobogganing__V1__DeleteHeadendRequest   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__delete_headend_request__pack_to_buffer
+                     (const Tobogganing__V1__DeleteHeadendRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__DeleteHeadendRequest *
+       tobogganing__v1__delete_headend_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__delete_headend_request__free_unpacked
+                     (Tobogganing__V1__DeleteHeadendRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Tobogganing__V1__DeleteHeadendResponse methods */
+void   tobogganing__v1__delete_headend_response__init
+                     (Tobogganing__V1__DeleteHeadendResponse         *message);
+size_t tobogganing__v1__delete_headend_response__get_packed_size
+                     (const Tobogganing__V1__DeleteHeadendResponse   *message);
+size_t tobogganing__v1__delete_headend_response__pack
+                     (const Tobogganing__V1__DeleteHeadendResponse   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__delete_headend_response__pack_to_buffer
+                     (const Tobogganing__V1__DeleteHeadendResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__DeleteHeadendResponse *
+       tobogganing__v1__delete_headend_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__delete_headend_response__free_unpacked
+                     (Tobogganing__V1__DeleteHeadendResponse *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Tobogganing__V1__Cluster_Closure)
@@ -551,6 +669,18 @@ typedef void (*Tobogganing__V1__ListClientsResponse_Closure)
 typedef void (*Tobogganing__V1__ListHeadendsResponse_Closure)
                  (const Tobogganing__V1__ListHeadendsResponse *message,
                   void *closure_data);
+typedef void (*Tobogganing__V1__DeleteClientRequest_Closure)
+                 (const Tobogganing__V1__DeleteClientRequest *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__DeleteClientResponse_Closure)
+                 (const Tobogganing__V1__DeleteClientResponse *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__DeleteHeadendRequest_Closure)
+                 (const Tobogganing__V1__DeleteHeadendRequest *message,
+                  void *closure_data);
+typedef void (*Tobogganing__V1__DeleteHeadendResponse_Closure)
+                 (const Tobogganing__V1__DeleteHeadendResponse *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -578,6 +708,10 @@ struct Tobogganing__V1__Registry_Service
                         const Tobogganing__V1__RevokeClientRequest *input,
                         Tobogganing__V1__Client_Closure closure,
                         void *closure_data);
+  void (*delete_client)(Tobogganing__V1__Registry_Service *service,
+                        const Tobogganing__V1__DeleteClientRequest *input,
+                        Tobogganing__V1__DeleteClientResponse_Closure closure,
+                        void *closure_data);
   void (*add_headend)(Tobogganing__V1__Registry_Service *service,
                       const Tobogganing__V1__AddHeadendRequest *input,
                       Tobogganing__V1__Headend_Closure closure,
@@ -586,6 +720,10 @@ struct Tobogganing__V1__Registry_Service
                         const Tobogganing__V1__ListRequest *input,
                         Tobogganing__V1__ListHeadendsResponse_Closure closure,
                         void *closure_data);
+  void (*delete_headend)(Tobogganing__V1__Registry_Service *service,
+                         const Tobogganing__V1__DeleteHeadendRequest *input,
+                         Tobogganing__V1__DeleteHeadendResponse_Closure closure,
+                         void *closure_data);
   void (*issue_headend_token)(Tobogganing__V1__Registry_Service *service,
                               const Tobogganing__V1__IssueHeadendTokenRequest *input,
                               Tobogganing__V1__IssueHeadendTokenResponse_Closure closure,
@@ -603,8 +741,10 @@ void tobogganing__v1__registry__init (Tobogganing__V1__Registry_Service *service
       function_prefix__ ## add_client,\
       function_prefix__ ## list_clients,\
       function_prefix__ ## revoke_client,\
+      function_prefix__ ## delete_client,\
       function_prefix__ ## add_headend,\
       function_prefix__ ## list_headends,\
+      function_prefix__ ## delete_headend,\
       function_prefix__ ## issue_headend_token  }
 void tobogganing__v1__registry__add_cluster(ProtobufCService *service,
                                             const Tobogganing__V1__AddClusterRequest *input,
@@ -626,6 +766,10 @@ void tobogganing__v1__registry__revoke_client(ProtobufCService *service,
                                               const Tobogganing__V1__RevokeClientRequest *input,
                                               Tobogganing__V1__Client_Closure closure,
                                               void *closure_data);
+void tobogganing__v1__registry__delete_client(ProtobufCService *service,
+                                              const Tobogganing__V1__DeleteClientRequest *input,
+                                              Tobogganing__V1__DeleteClientResponse_Closure closure,
+                                              void *closure_data);
 void tobogganing__v1__registry__add_headend(ProtobufCService *service,
                                             const Tobogganing__V1__AddHeadendRequest *input,
                                             Tobogganing__V1__Headend_Closure closure,
@@ -634,6 +778,10 @@ void tobogganing__v1__registry__list_headends(ProtobufCService *service,
                                               const Tobogganing__V1__ListRequest *input,
                                               Tobogganing__V1__ListHeadendsResponse_Closure closure,
                                               void *closure_data);
+void tobogganing__v1__registry__delete_headend(ProtobufCService *service,
+                                               const Tobogganing__V1__DeleteHeadendRequest *input,
+                                               Tobogganing__V1__DeleteHeadendResponse_Closure closure,
+                                               void *closure_data);
 void tobogganing__v1__registry__issue_headend_token(ProtobufCService *service,
                                                     const Tobogganing__V1__IssueHeadendTokenRequest *input,
                                                     Tobogganing__V1__IssueHeadendTokenResponse_Closure closure,
@@ -655,6 +803,10 @@ extern const ProtobufCMessageDescriptor tobogganing__v1__list_request__descripto
 extern const ProtobufCMessageDescriptor tobogganing__v1__list_clusters_response__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__list_clients_response__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__list_headends_response__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__delete_client_request__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__delete_client_response__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__delete_headend_request__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__delete_headend_response__descriptor;
 extern const ProtobufCServiceDescriptor tobogganing__v1__registry__descriptor;
 
 PROTOBUF_C__END_DECLS
