@@ -83,8 +83,9 @@ struct  Tobogganing__V1__ConsumerPosition
 
 
 /*
- * A checkpoint begins with a head; its other records have one of the rest each. Rows may be newer than the head's
- * position: applying the records from there on to them again changes nothing.
+ * A checkpoint begins with a head. Its other records are pages with one of the rest each, made one after the other while
+ * changes went on; their head has a position only: the page is as of that place, and recovery applies to its rows only
+ * what the journal has from there on. A page of digests without senders says: those before it are the older generation.
  */
 struct  Tobogganing__V1__CheckpointRecord
 {
