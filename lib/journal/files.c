@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,7 +198,21 @@ void tob_file_preallocate(int fd, uint64_t end, uint64_t bytes) {
     }
 }
 
-uint64_t tob_file_bytes(int fd) {
+void tob_file_written(int fd, uint64_t *ret_bytes, uint64_t *ret_unix_ms) {
     struct stat st;
-    return fstat(fd, &st) ? 0 : (uint64_t)st.st_size;
+    bool known = fstat(fd, &st) == 0;
+    *ret_bytes = known ? (uint64_t)st.st_size : 0;
+    *ret_unix_ms = known && st.st_mtim.tv_sec >= 0
+                       ? (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000
+                       : 0;
+}
+
+uint64_t tob_file_bytes(int fd) {
+    uint64_t bytes = 0, at = 0;
+    tob_file_written(fd, &bytes, &at);
+    return bytes;
+}
+
+tob_error tob_checkpoint_drop_unfinished(int dir_fd) {
+    return unlinkat(dir_fd, TOB_CHECKPOINT_UNFINISHED, 0) && errno != ENOENT ? TOB_IO : TOB_OK;
 }

@@ -21,6 +21,15 @@ TOB_MUST_USE tob_error tob_journal_dir_open(const char *dir, int *ret_dir_fd, in
 // tob_journal_dir_list returns the numbers of the segments, ascending; free with free.
 TOB_MUST_USE tob_error tob_journal_dir_list(int dir_fd, uint64_t **ret, size_t *ret_count);
 
+// A checkpoint has this name until it is whole.
+#define TOB_CHECKPOINT_UNFINISHED "checkpoint.unfinished"
+
+// tob_checkpoint_drop_unfinished removes what an interrupted one left, if there is any.
+TOB_MUST_USE tob_error tob_checkpoint_drop_unfinished(int dir_fd);
+
+// tob_checkpoint_drop_old removes all but the newest two, and never `latest`.
+TOB_MUST_USE tob_error tob_checkpoint_drop_old(int dir_fd, tob_position latest);
+
 // Reads or writes all n bytes, whatever the system call makes of it. A read past the end is TOB_IO, errno 0.
 TOB_MUST_USE tob_error tob_file_write(int fd, const void *bytes, size_t n, uint64_t offset);
 TOB_MUST_USE tob_error tob_file_read(int fd, void *bytes, size_t n, uint64_t offset);
@@ -31,6 +40,9 @@ void tob_file_preallocate(int fd, uint64_t end, uint64_t bytes);
 
 // tob_file_bytes: the file's size; 0 when it can't be known.
 uint64_t tob_file_bytes(int fd);
+
+// tob_file_written: the file's size and when it was last changed, Unix milliseconds; 0 when it can't be known.
+void tob_file_written(int fd, uint64_t *ret_bytes, uint64_t *ret_unix_ms);
 
 // tob_file_truncate, repeated after EINTR.
 TOB_MUST_USE tob_error tob_file_truncate(int fd, uint64_t bytes);

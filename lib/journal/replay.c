@@ -1,57 +1,30 @@
 #include "journal/replay.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "journal/crc32c.h"
 #include "journal/files.h"
+#include "journal/window.h"
 
-#define SECTOR       512u       // what a disk writes whole or not at all
-#define WINDOW_BYTES (1u << 20) // what is read at once, unless a record is larger
+#define SECTOR 512u // what a disk writes whole or not at all
 
-// A window on the file that moves forward.
 typedef struct reader {
     const tob_replay_segment *segment;
     tob_journal_problem *problem;
-    uint8_t *window;
-    size_t capacity;
-    uint64_t from; // of the window
-    size_t n;
+    tob_window window;
 } reader;
 
-// Bytes [offset, offset + n) of the file, which must be inside it; valid until the next call.
+static reader reader_of(const tob_replay_segment *segment, tob_journal_problem *problem) {
+    return (reader){.segment = segment,
+                    .problem = problem,
+                    .window = {.fd = segment->fd, .bytes = segment->file_bytes, .path = segment->path}};
+}
+
 static tob_error view(reader *r, uint64_t offset, size_t n, const uint8_t **ret) {
-    if (offset < r->from || offset + n > r->from + r->n) {
-        if (n > r->capacity || !r->window) {
-            size_t capacity = n > WINDOW_BYTES ? n : WINDOW_BYTES;
-            uint8_t *window = realloc(r->window, capacity);
-            if (!window) {
-                return TOB_NO_MEMORY;
-            }
-            r->window = window;
-            r->capacity = capacity;
-        }
-        uint64_t rest = r->segment->file_bytes - offset;
-        size_t want = rest < r->capacity ? (size_t)rest : r->capacity;
-        r->n = 0;
-        tob_error err = tob_file_read(r->segment->fd, r->window, want, offset);
-        if (err) {
-            tob_journal_say(r->problem, "%s at offset %" PRIu64 ": %s", r->segment->path, offset,
-                            errno ? strerror(errno) : "the file became shorter while it was read");
-            return err;
-        }
-        r->from = offset;
-        r->n = want;
-    }
-    *ret = r->window + (offset - r->from);
-    return TOB_OK;
+    return tob_window_view(&r->window, offset, n, ret, r->problem);
 }
 
 static tob_error damaged(const reader *r, uint64_t offset, const char *reason) {
-    tob_journal_say(r->problem, "%s at offset %" PRIu64 ": %s", r->segment->path, offset, reason);
-    return TOB_DAMAGED;
+    return tob_window_damaged(&r->window, offset, reason, r->problem);
 }
 
 // The end of the last byte from `offset` on that is not zero; `offset` when all are.
@@ -144,96 +117,89 @@ static tob_error judge(reader *r, uint64_t offset, uint64_t bytes, uint64_t *ret
     return TOB_OK;
 }
 
-typedef enum verdict { WHOLE, BAD } verdict;
+// The record at `from` fails its check: did a record begin there, or the last one end?
+static tob_error check_place(reader *r, uint64_t from) {
+    uint64_t at = 0;
+    tob_error err = tob_window_walk(&r->window, r->segment->header.salt, from, &at, r->problem);
+    if (err || at == from) {
+        return err;
+    }
+    if (at > from) {
+        return damaged(r, from, "no record begins here, where reading is to begin");
+    }
+    tob_journal_say(r->problem, "%s at offset %" PRIu64 ": the records end before, at offset %" PRIu64,
+                    r->segment->path, from, at);
+    return TOB_DAMAGED;
+}
 
-// Reads the record at `offset`.
-//   ret_bytes     whole: with its padding; bad: what is known to belong to it
-static tob_error read_record(reader *r, uint64_t offset, verdict *ret, uint64_t *ret_bytes,
-                             const uint8_t **ret_payload, uint32_t *ret_length) {
-    const uint8_t *bytes = NULL;
-    uint64_t rest = r->segment->file_bytes - offset;
-    *ret = BAD;
-    *ret_bytes = TOB_RECORD_HEADER_BYTES;
-    if (rest < TOB_RECORD_HEADER_BYTES) {
-        return TOB_OK;
+// Is `from` possible at all?
+static tob_error check_from(reader *r, uint64_t from, uint64_t expected_end) {
+    if (from < TOB_SEGMENT_HEADER_BYTES || from % TOB_RECORD_ALIGN != 0) {
+        return damaged(r, from, "no record begins here, where reading is to begin");
     }
-    tob_error err = view(r, offset, TOB_RECORD_HEADER_BYTES, &bytes);
-    if (err) {
-        return err;
+    if (expected_end ? from > expected_end : from > r->segment->file_bytes) {
+        return damaged(r, from, "the segment ends before");
     }
-    tob_record_header header;
-    if (!tob_record_header_decode(bytes, r->segment->header.salt, offset, &header)) {
-        return TOB_OK;
-    }
-    uint64_t unpadded = TOB_RECORD_HEADER_BYTES + (uint64_t)header.length;
-    *ret_bytes = unpadded;
-    if (rest < unpadded) {
-        return TOB_OK;
-    }
-    err = view(r, offset, (size_t)unpadded, &bytes);
-    if (err) {
-        return err;
-    }
-    if (tob_crc32c(0, bytes + TOB_RECORD_HEADER_BYTES, header.length) != header.payload_crc) {
-        return TOB_OK;
-    }
-    *ret = WHOLE;
-    *ret_bytes = tob_record_bytes(header.length);
-    *ret_payload = bytes + TOB_RECORD_HEADER_BYTES;
-    *ret_length = header.length;
     return TOB_OK;
+}
+
+static tob_error hand_over(const reader *r, uint64_t offset, const tob_window_record *record,
+                           tob_journal_record_fn fn, void *user) {
+    tob_error err =
+        fn(user, (tob_position){r->segment->header.segment, offset}, record->payload, record->length);
+    if (err) {
+        tob_journal_say(r->problem, "%s at offset %" PRIu64 ": the record can't be used: %s",
+                        r->segment->path, offset, tob_error_string(err));
+    }
+    return err;
+}
+
+tob_error tob_replay_segment_from(const tob_replay_segment *segment, uint64_t from, uint64_t expected_end,
+                                  tob_journal_record_fn fn, void *user, uint64_t *ret_end,
+                                  uint64_t *ret_torn_bytes, tob_journal_problem *ret_problem) {
+    reader r = reader_of(segment, ret_problem);
+    uint64_t offset = from, torn_bytes = 0;
+    tob_error err = check_from(&r, from, expected_end);
+    if (!err && !expected_end && from == segment->file_bytes) { // nothing is there to be read
+        err = check_place(&r, from);
+    }
+    while (!err && offset < (expected_end ? expected_end : segment->file_bytes)) {
+        tob_window_record record;
+        err = tob_window_read(&r.window, segment->header.salt, offset, &record, ret_problem);
+        if (!err && !record.whole && offset == from) {
+            err = check_place(&r, from);
+        }
+        if (!err && !record.whole) {
+            err = expected_end ? damaged(&r, offset, "a record does not pass its check")
+                               : judge(&r, offset, record.bytes, &torn_bytes);
+            break;
+        }
+        if (!err) {
+            err = hand_over(&r, offset, &record, fn, user);
+        }
+        offset += record.bytes;
+    }
+    if (!err && expected_end && offset != expected_end) {
+        err = damaged(&r, offset, "the segment ends elsewhere than the next one says");
+    }
+    if (!err) {
+        *ret_end = offset;
+        *ret_torn_bytes = torn_bytes;
+    }
+    tob_window_fini(&r.window);
+    return err;
 }
 
 tob_error tob_replay_segment_records(const tob_replay_segment *segment, uint64_t expected_end,
                                      tob_journal_record_fn fn, void *user, uint64_t *ret_end,
                                      uint64_t *ret_torn_bytes, tob_journal_problem *ret_problem) {
-    reader r = {.segment = segment, .problem = ret_problem};
-    tob_error err = TOB_OK;
-    uint64_t offset = TOB_SEGMENT_HEADER_BYTES, torn_bytes = 0;
-    while (expected_end == 0 || offset < expected_end) {
-        verdict is = BAD;
-        uint64_t bytes = 0;
-        const uint8_t *payload = NULL;
-        uint32_t length = 0;
-        if (offset >= segment->file_bytes && expected_end == 0) {
-            break;
-        }
-        if (offset < segment->file_bytes) {
-            err = read_record(&r, offset, &is, &bytes, &payload, &length);
-            if (err) {
-                goto out;
-            }
-        }
-        if (is == BAD) {
-            err = expected_end ? damaged(&r, offset, "a record does not pass its check")
-                               : judge(&r, offset, bytes, &torn_bytes);
-            if (err) {
-                goto out;
-            }
-            break;
-        }
-        err = fn(user, (tob_position){segment->header.segment, offset}, payload, length);
-        if (err) {
-            tob_journal_say(ret_problem, "%s at offset %" PRIu64 ": the record can't be used: %s",
-                            segment->path, offset, tob_error_string(err));
-            goto out;
-        }
-        offset += bytes;
-    }
-    if (expected_end && offset != expected_end) {
-        err = damaged(&r, offset, "the segment ends elsewhere than the next one says");
-        goto out;
-    }
-    *ret_end = offset;
-    *ret_torn_bytes = torn_bytes;
-out:
-    free(r.window);
-    return err;
+    return tob_replay_segment_from(segment, TOB_SEGMENT_HEADER_BYTES, expected_end, fn, user, ret_end,
+                                   ret_torn_bytes, ret_problem);
 }
 
 tob_error tob_replay_header(tob_replay_segment *segment, uint64_t number, bool *ret_torn,
                             tob_journal_problem *ret_problem) {
-    reader r = {.segment = segment, .problem = ret_problem};
+    reader r = reader_of(segment, ret_problem);
     const uint8_t *bytes = NULL;
     uint64_t content_end = 0;
     tob_error err = TOB_OK;
@@ -268,6 +234,6 @@ tob_error tob_replay_header(tob_replay_segment *segment, uint64_t number, bool *
     }
     err = damaged(&r, 0, "the segment's header does not pass its check");
 out:
-    free(r.window);
+    tob_window_fini(&r.window);
     return err;
 }

@@ -1,8 +1,9 @@
 // Reading a journal back: every record of every segment, and the judgement of what does not pass its check.
 // Inside lib/journal only.
 //
-// What a crash can leave. A group of records is written only after the sync of the group before it, and a
-// segment only after the one before it is synced. So only the last group of the last segment may be torn, and
+// What a crash can leave. A group of records (those that lie between two syncs of the file) is written only after the
+// sync of the group before it, and a segment only after the one before it is synced. So only the last group of the last
+// segment may be torn, and
 // a disk keeps of it any of its sectors: those it did not keep read as zeros, or lie past the end of the
 // file. Everything else is damage:
 //   - in a segment that is not the last, or before a record of a later group;
@@ -39,5 +40,13 @@ TOB_MUST_USE tob_error tob_replay_header(tob_replay_segment *segment, uint64_t n
 TOB_MUST_USE tob_error tob_replay_segment_records(const tob_replay_segment *segment, uint64_t expected_end,
                                                   tob_journal_record_fn fn, void *user, uint64_t *ret_end,
                                                   uint64_t *ret_torn_bytes, tob_journal_problem *ret_problem);
+
+// tob_replay_segment_from is the same from offset `from` on, which must be where a record begins or the last one ends.
+// What lies before it is not looked at, unless nothing whole lies at `from`.
+// Errors: also TOB_DAMAGED when `from` is no such place.
+TOB_MUST_USE tob_error tob_replay_segment_from(const tob_replay_segment *segment, uint64_t from,
+                                               uint64_t expected_end, tob_journal_record_fn fn, void *user,
+                                               uint64_t *ret_end, uint64_t *ret_torn_bytes,
+                                               tob_journal_problem *ret_problem);
 
 #endif

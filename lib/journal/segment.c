@@ -7,7 +7,9 @@
 #include "journal/crc32c.h"
 #include "journal/journal.h"
 
-static const uint8_t magic[4] = {'T', 'O', 'B', 'J'};
+#define MAGIC_BYTES 4
+static const uint8_t segment_magic[MAGIC_BYTES] = {'T', 'O', 'B', 'J'};
+static const uint8_t checkpoint_magic[MAGIC_BYTES] = {'T', 'O', 'B', 'C'};
 
 static void put32(uint8_t *to, uint32_t value) {
     for (int i = 0; i < 4; i++) {
@@ -46,31 +48,77 @@ bool tob_segment_number(const char *name, uint64_t *ret) {
     return true;
 }
 
-void tob_segment_header_encode(const tob_segment_header *header, uint8_t ret[TOB_SEGMENT_HEADER_BYTES]) {
-    memcpy(ret, magic, sizeof(magic));
+void tob_checkpoint_name(uint64_t segment, uint64_t offset, char ret[TOB_CHECKPOINT_NAME_BYTES]) {
+    snprintf(ret, TOB_CHECKPOINT_NAME_BYTES, "checkpoint-%016" PRIx64 "-%016" PRIx64 ".ckpt", segment,
+             offset);
+}
+
+bool tob_checkpoint_place(const char *name, uint64_t *ret_segment, uint64_t *ret_offset) {
+    uint64_t segment = 0, offset = 0;
+    if (sscanf(name, "checkpoint-%16" SCNx64 "-%16" SCNx64, &segment, &offset) != 2) {
+        return false;
+    }
+    char canonical[TOB_CHECKPOINT_NAME_BYTES];
+    tob_checkpoint_name(segment, offset, canonical);
+    if (segment == 0 || strcmp(name, canonical) != 0) {
+        return false;
+    }
+    *ret_segment = segment;
+    *ret_offset = offset;
+    return true;
+}
+
+static void header_encode(const uint8_t magic[MAGIC_BYTES], uint64_t segment, uint64_t salt, uint64_t last,
+                          uint8_t ret[TOB_SEGMENT_HEADER_BYTES]) {
+    memcpy(ret, magic, MAGIC_BYTES);
     put32(ret + 4, TOB_SEGMENT_VERSION);
-    put64(ret + 8, header->segment);
-    put64(ret + 16, header->salt);
-    put64(ret + 24, header->previous_end);
+    put64(ret + 8, segment);
+    put64(ret + 16, salt);
+    put64(ret + 24, last);
     put32(ret + 32, tob_crc32c(0, ret, 32));
     put32(ret + 36, 0);
 }
 
-tob_error tob_segment_header_decode(const uint8_t bytes[TOB_SEGMENT_HEADER_BYTES], tob_segment_header *ret) {
-    if (memcmp(bytes, magic, sizeof(magic)) != 0) {
+static tob_error header_check(const uint8_t magic[MAGIC_BYTES],
+                              const uint8_t bytes[TOB_SEGMENT_HEADER_BYTES]) {
+    if (memcmp(bytes, magic, MAGIC_BYTES) != 0) {
         return TOB_DAMAGED;
     }
     // Every version keeps the check where it is, so that a flipped bit is not taken for a newer format.
     if (get32(bytes + 32) != tob_crc32c(0, bytes, 32)) {
         return TOB_DAMAGED;
     }
-    if (get32(bytes + 4) != TOB_SEGMENT_VERSION) {
-        return TOB_PRECONDITION;
+    return get32(bytes + 4) == TOB_SEGMENT_VERSION ? TOB_OK : TOB_PRECONDITION;
+}
+
+void tob_segment_header_encode(const tob_segment_header *header, uint8_t ret[TOB_SEGMENT_HEADER_BYTES]) {
+    header_encode(segment_magic, header->segment, header->salt, header->previous_end, ret);
+}
+
+tob_error tob_segment_header_decode(const uint8_t bytes[TOB_SEGMENT_HEADER_BYTES], tob_segment_header *ret) {
+    tob_error err = header_check(segment_magic, bytes);
+    if (!err) {
+        *ret = (tob_segment_header){.segment = get64(bytes + 8),
+                                    .salt = get64(bytes + 16),
+                                    .previous_end = get64(bytes + 24)};
     }
-    *ret = (tob_segment_header){.segment = get64(bytes + 8),
-                                .salt = get64(bytes + 16),
-                                .previous_end = get64(bytes + 24)};
-    return TOB_OK;
+    return err;
+}
+
+void tob_checkpoint_header_encode(const tob_checkpoint_header *header,
+                                  uint8_t ret[TOB_SEGMENT_HEADER_BYTES]) {
+    header_encode(checkpoint_magic, header->segment, header->salt, header->offset, ret);
+}
+
+tob_error tob_checkpoint_header_decode(const uint8_t bytes[TOB_SEGMENT_HEADER_BYTES],
+                                       tob_checkpoint_header *ret) {
+    tob_error err = header_check(checkpoint_magic, bytes);
+    if (!err) {
+        *ret = (tob_checkpoint_header){.segment = get64(bytes + 8),
+                                       .salt = get64(bytes + 16),
+                                       .offset = get64(bytes + 24)};
+    }
+    return err;
 }
 
 uint64_t tob_record_bytes(uint64_t length) {

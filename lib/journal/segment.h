@@ -10,12 +10,13 @@
 
 #include "util/error.h"
 
-#define TOB_SEGMENT_VERSION      1
-#define TOB_SEGMENT_HEADER_BYTES 40
-#define TOB_RECORD_HEADER_BYTES  16
-#define TOB_RECORD_ALIGN         8
+#define TOB_SEGMENT_VERSION       1
+#define TOB_SEGMENT_HEADER_BYTES  40
+#define TOB_RECORD_HEADER_BYTES   16
+#define TOB_RECORD_ALIGN          8
 
-#define TOB_SEGMENT_NAME_BYTES   32
+#define TOB_SEGMENT_NAME_BYTES    32
+#define TOB_CHECKPOINT_NAME_BYTES 56
 
 typedef struct tob_segment_header {
     uint64_t segment; // its number
@@ -40,6 +41,25 @@ void tob_segment_header_encode(const tob_segment_header *header, uint8_t ret[TOB
 // Errors: TOB_DAMAGED; TOB_PRECONDITION for a version that we don't know.
 TOB_MUST_USE tob_error tob_segment_header_decode(const uint8_t bytes[TOB_SEGMENT_HEADER_BYTES],
                                                  tob_segment_header *ret);
+
+// The header of a checkpoint: the same with another magic and with its place.
+typedef struct tob_checkpoint_header {
+    uint64_t segment;
+    uint64_t salt;
+    uint64_t offset;
+} tob_checkpoint_header;
+
+void tob_checkpoint_header_encode(const tob_checkpoint_header *header, uint8_t ret[TOB_SEGMENT_HEADER_BYTES]);
+
+// Errors: as of tob_segment_header_decode.
+TOB_MUST_USE tob_error tob_checkpoint_header_decode(const uint8_t bytes[TOB_SEGMENT_HEADER_BYTES],
+                                                    tob_checkpoint_header *ret);
+
+// "checkpoint-%016x-%016x.ckpt".
+void tob_checkpoint_name(uint64_t segment, uint64_t offset, char ret[TOB_CHECKPOINT_NAME_BYTES]);
+
+// tob_checkpoint_place reads such a name; false for any other.
+bool tob_checkpoint_place(const char *name, uint64_t *ret_segment, uint64_t *ret_offset);
 
 // The bytes of a record with its header and padding.
 uint64_t tob_record_bytes(uint64_t length);

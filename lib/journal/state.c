@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,12 +15,8 @@ int tob_segment_open(const tob_journal *j, uint64_t segment, int flags) {
     return openat(j->dir_fd, name, flags | O_CLOEXEC, 0600);
 }
 
-tob_error tob_journal_sync_file(const tob_journal *j, int fd) {
-    return j->mode == TOB_JOURNAL_SYNC_ALWAYS && fdatasync(fd) ? TOB_IO : TOB_OK;
-}
-
 tob_error tob_journal_sync_dir(const tob_journal *j) {
-    return j->mode == TOB_JOURNAL_SYNC_ALWAYS && fsync(j->dir_fd) ? TOB_IO : TOB_OK;
+    return fsync(j->dir_fd) ? TOB_IO : TOB_OK;
 }
 
 void tob_journal_say_errno(const tob_journal *j, uint64_t segment, uint64_t offset, const char *what,
@@ -47,7 +44,7 @@ tob_error tob_segment_create(tob_journal *j, const tob_segment_header *header, i
         what = "writing failed";
         goto failed;
     }
-    if (tob_journal_sync_file(j, fd) || tob_journal_sync_dir(j)) {
+    if (fdatasync(fd) || tob_journal_sync_dir(j)) {
         what = "sync failed";
         *ret_sync_failed = true;
         goto failed;
@@ -63,13 +60,32 @@ failed:
     return TOB_IO;
 }
 
-void tob_journal_adopt(tob_journal *j, int fd, const tob_segment_header *header, uint64_t end) {
+void tob_journal_adopt(tob_journal *j, int fd, const tob_segment_header *header, uint64_t end,
+                       uint64_t settled) {
     if (j->fd >= 0) {
         close(j->fd);
     }
     j->fd = fd;
     j->header = *header;
     j->end = (tob_position){header->segment, end};
+    j->settled = (tob_position){header->segment, settled};
+    j->flushed = settled;
     j->queue_end = j->end;
     j->open_bytes = tob_file_bytes(fd);
+}
+
+tob_error tob_journal_reserve_closed(tob_journal *j, size_t n) {
+    size_t capacity = j->closed_capacity ? j->closed_capacity : 16;
+    while (capacity < j->closed_count + n) {
+        capacity *= 2;
+    }
+    if (capacity > j->closed_capacity) {
+        tob_journal_closed *closed = realloc(j->closed, capacity * sizeof(*closed));
+        if (!closed) {
+            return TOB_NO_MEMORY;
+        }
+        j->closed = closed;
+        j->closed_capacity = capacity;
+    }
+    return TOB_OK;
 }

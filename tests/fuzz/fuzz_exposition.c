@@ -1,5 +1,6 @@
 // What the exporter shows of what ingestd sends: the input is a SnapshotResponse; its rows go into a mirror, its
-// counters into the sums, and both are written out.
+// counters into the sums, and both are written out. The same bytes are then taken for a message of the bus and for a page
+// of a replay.
 //
 // Promises: whatever names and labels hold, every line is one of the text format's (exposition 0.0.4): a comment,
 // or name{labels} value, with quotes, backslashes and newlines escaped; nothing is written past the room given.
@@ -87,33 +88,96 @@ static void check_exposition(tob_mirror *mirror, tob_manager *manager) {
     free(piece);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    const tob_moment now = {.monotonic_ms = 1000000, .unix_ms = 1800000000000};
-    tob_arena *arena = NULL;
-    tob_mirror *mirror = NULL;
-    tob_manager *manager = NULL;
-    tob_follow *follow = NULL;
+typedef struct exporter {
+    tob_arena *arena;
+    tob_mirror *mirror;
+    tob_manager *manager;
+    tob_follow *follow;
+    tob_moment now;
+} exporter;
+
+static const void *unpack(exporter *e, const ProtobufCMessageDescriptor *type, const uint8_t *data,
+                          size_t n) {
     ProtobufCMessage *message = NULL;
-    Tobogganing__V1__SnapshotRequest request;
+    tob_arena_clear(e->arena);
+    return tob_arena_unpack(e->arena, type, data, n, &message) ? NULL : message;
+}
+
+static void ask(exporter *e, tob_resync_kind kind) {
+    tob_page_request request;
+    e->now.monotonic_ms += 60000;
+    FUZZ_CHECK(tob_follow_request(e->follow, true, e->now, &request));
+    FUZZ_CHECK(request.kind == kind);
+}
+
+static void take_snapshot(exporter *e, const Tobogganing__V1__SnapshotResponse *page, size_t n) {
+    tob_follow_options o = {.mirror = e->mirror,
+                            .manager = e->manager,
+                            .instance = page->instance,
+                            .buckets = UINT64_MAX};
+    FUZZ_CHECK(tob_follow_new(&o, page->epoch, (tob_moment){0}, &e->follow) == TOB_OK);
+    ask(e, TOB_RESYNC_SNAPSHOT);
+    tob_follow_snapshot(e->follow, page, n, e->now);
+}
+
+// A snapshot that is complete, so that a loss is replayed.
+static void complete(exporter *e) {
+    Tobogganing__V1__SnapshotResponse page = TOBOGGANING__V1__SNAPSHOT_RESPONSE__INIT;
+    Tobogganing__V1__Position position = TOBOGGANING__V1__POSITION__INIT;
+    uint64_t last[TOB_BUS_BUCKETS] = {0};
+    tob_follow_options o = {.mirror = e->mirror, .manager = e->manager, .buckets = UINT64_MAX};
+    tob_follow_free(e->follow);
+    FUZZ_CHECK(tob_follow_new(&o, 0, e->now, &e->follow) == TOB_OK);
+    ask(e, TOB_RESYNC_SNAPSHOT);
+    position.segment = 1;
+    page.position = &position;
+    page.n_last_sequences = TOB_BUS_BUCKETS;
+    page.last_sequences = last;
+    tob_follow_snapshot(e->follow, &page, 1, e->now);
+    FUZZ_CHECK(tob_follow_synced(e->follow));
+}
+
+static void take_others(exporter *e, const uint8_t *data, size_t n) {
+    Tobogganing__V1__BusMessage lossy = TOBOGGANING__V1__BUS_MESSAGE__INIT;
+    complete(e);
+    const Tobogganing__V1__BusMessage *message =
+        unpack(e, &tobogganing__v1__bus_message__descriptor, data, n);
+    if (message) {
+        tob_follow_bus(e->follow, message, e->now);
+    }
+    complete(e);
+    lossy.topic = 1;
+    lossy.sequence = 2;
+    tob_follow_bus(e->follow, &lossy, e->now);
+    ask(e, TOB_RESYNC_REPLAY);
+    const Tobogganing__V1__ReplayResponse *page =
+        unpack(e, &tobogganing__v1__replay_response__descriptor, data, n);
+    if (page) {
+        tob_follow_replay(e->follow, page, n, e->now);
+    }
+    check_exposition(e->mirror, e->manager);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    exporter e = {.now = {.monotonic_ms = 1000000, .unix_ms = 1800000000000}};
     if (n > MAX_INPUT_BYTES) {
         return 0;
     }
     FUZZ_CHECK(tob_log_configure("fuzz_exposition", "error", "logfmt") == TOB_OK);
-    FUZZ_CHECK(tob_arena_new(ARENA_BYTES, &arena) == TOB_OK);
-    if (tob_arena_unpack(arena, &tobogganing__v1__snapshot_response__descriptor, data, n, &message) ==
-        TOB_OK) {
-        tob_mirror_options options = {.max_sources = 1000, .expire_after_ms = UINT64_C(1) << 60};
-        FUZZ_CHECK(tob_mirror_new(&options, &mirror) == TOB_OK);
-        FUZZ_CHECK(tob_manager_new(&manager) == TOB_OK);
-        FUZZ_CHECK(tob_follow_new(mirror, manager, (tob_moment){0}, &follow) == TOB_OK);
-        tob_follow_tick(follow, now); // nothing was heard on the bus: it polls
-        FUZZ_CHECK(tob_follow_request(follow, now, &request));
-        tob_follow_page(follow, (const Tobogganing__V1__SnapshotResponse *)message, now);
-        check_exposition(mirror, manager);
+    FUZZ_CHECK(tob_arena_new(ARENA_BYTES, &e.arena) == TOB_OK);
+    const Tobogganing__V1__SnapshotResponse *page =
+        unpack(&e, &tobogganing__v1__snapshot_response__descriptor, data, n);
+    tob_mirror_options options = {.max_sources = 1000, .expire_after_ms = UINT64_C(1) << 60};
+    FUZZ_CHECK(tob_mirror_new(&options, &e.mirror) == TOB_OK);
+    FUZZ_CHECK(tob_manager_new(&e.manager) == TOB_OK);
+    if (page) {
+        take_snapshot(&e, page, n);
+        check_exposition(e.mirror, e.manager);
     }
-    tob_follow_free(follow);
-    tob_manager_free(manager);
-    tob_mirror_free(mirror);
-    tob_arena_free(arena);
+    take_others(&e, data, n);
+    tob_follow_free(e.follow);
+    tob_manager_free(e.manager);
+    tob_mirror_free(e.mirror);
+    tob_arena_free(e.arena);
     return 0;
 }
