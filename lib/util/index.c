@@ -50,6 +50,25 @@ uint32_t tob_index_find(const tob_index *index, const char *id, size_t len) {
     return index->slots[probe(index, slot_hash(id, len), id, len)].row;
 }
 
+void tob_index_prefetch(const tob_index *index, const char *id, size_t len) {
+    if (index->count > 0) {
+        __builtin_prefetch(&index->slots[slot_hash(id, len) & (index->capacity - 1)]);
+    }
+}
+
+uint32_t tob_index_guess(const tob_index *index, const char *id, size_t len) {
+    if (index->count == 0) {
+        return TOB_INDEX_NONE;
+    }
+    uint32_t hash = slot_hash(id, len);
+    size_t mask = index->capacity - 1;
+    size_t at = hash & mask;
+    while (index->slots[at].row != TOB_INDEX_NONE && index->slots[at].hash != hash) {
+        at = (at + 1) & mask;
+    }
+    return index->slots[at].row;
+}
+
 static void place(struct tob_index_slot *slots, size_t mask, struct tob_index_slot slot) {
     size_t at = slot.hash & mask;
     while (slots[at].row != TOB_INDEX_NONE) {

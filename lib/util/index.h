@@ -33,6 +33,12 @@ void tob_index_fini(tob_index *index);
 // tob_index_find returns the row, or TOB_INDEX_NONE.
 uint32_t tob_index_find(const tob_index *index, const char *id, size_t len);
 
+// For those who look up many ids at once: waiting for memory is most of a lookup, and can be done for several together.
+// tob_index_prefetch fetches the place where the id's entry should be; tob_index_guess, called when that is there, tells the
+// row that the id has if it has one, or TOB_INDEX_NONE: no id is compared.
+void tob_index_prefetch(const tob_index *index, const char *id, size_t len);
+uint32_t tob_index_guess(const tob_index *index, const char *id, size_t len);
+
 // tob_index_reserve makes the next `n` calls of tob_index_add succeed.
 TOB_MUST_USE tob_error tob_index_reserve(tob_index *index, size_t n);
 

@@ -1,6 +1,6 @@
 #include "wire/arena.h"
 
-#include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +9,8 @@
 
 enum {
     ALIGNMENT = 16,
-    FIRST_CHUNK_BYTES = 16 * 1024,
+    FIRST_CHUNK_BYTES = TOB_ARENA_KEPT_BYTES - 64, // with its header and malloc's
     MAX_CHUNK_BYTES = 1024 * 1024,
-    KEPT_CHUNK_BYTES = 64 * 1024, // a chunk up to this size survives a clear
 };
 
 typedef struct chunk {
@@ -26,8 +25,36 @@ struct tob_arena {
     size_t used;   // of the first chunk
     size_t allocated;
     size_t max_bytes;
+    tob_arena_budget *budget; // or NULL
     tob_error error;
 };
+
+void tob_arena_budget_init(tob_arena_budget *budget, size_t max_bytes) {
+    budget->max_bytes = max_bytes;
+    atomic_init(&budget->used, 0);
+}
+
+size_t tob_arena_budget_used(const tob_arena_budget *budget) {
+    return atomic_load_explicit(&budget->used, memory_order_relaxed);
+}
+
+static bool budget_take(tob_arena_budget *budget, size_t n) {
+    if (!budget) {
+        return true;
+    }
+    size_t used = atomic_fetch_add_explicit(&budget->used, n, memory_order_relaxed);
+    if (used <= budget->max_bytes && n <= budget->max_bytes - used) {
+        return true;
+    }
+    atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
+    return false;
+}
+
+static void budget_give(tob_arena_budget *budget, size_t n) {
+    if (budget) {
+        atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
+    }
+}
 
 static void *allocate(void *arena, size_t n) {
     return tob_arena_alloc(arena, n);
@@ -39,44 +66,65 @@ static void keep(void *arena, void *memory) {
 }
 
 tob_error tob_arena_new(size_t max_bytes, tob_arena **ret) {
+    return tob_arena_new_within(max_bytes, NULL, ret);
+}
+
+tob_error tob_arena_new_within(size_t max_bytes, tob_arena_budget *budget, tob_arena **ret) {
     tob_arena *arena = calloc(1, sizeof(*arena));
     if (!arena) {
         return TOB_NO_MEMORY;
     }
     arena->max_bytes = max_bytes;
+    arena->budget = budget;
     arena->allocator = (ProtobufCAllocator){.alloc = allocate, .free = keep, .allocator_data = arena};
     *ret = arena;
     return TOB_OK;
 }
 
-static void free_chunks(chunk *c) {
+static size_t chunk_bytes(size_t size) {
+    return sizeof(chunk) + size;
+}
+
+static void free_chunks(tob_arena *arena) {
+    chunk *c = arena->chunks;
     while (c) {
         chunk *next = c->next;
+        budget_give(arena->budget, chunk_bytes(c->size));
         free(c);
         c = next;
     }
+    arena->chunks = NULL;
+    arena->allocated = 0;
 }
 
 void tob_arena_free(tob_arena *arena) {
     if (arena) {
-        free_chunks(arena->chunks);
+        free_chunks(arena);
         free(arena);
     }
 }
 
-void tob_arena_clear(tob_arena *arena) {
-    chunk *kept = NULL;
-    chunk *c = arena->chunks;
-    while (c) {
-        chunk *next = c->next;
-        if (!kept && c->size <= KEPT_CHUNK_BYTES) {
-            kept = c;
-            kept->next = NULL;
-        } else {
-            free(c);
-        }
-        c = next;
+// Takes the first chunk that was made, the smallest, out of the arena, if it may be kept.
+static chunk *take_kept(tob_arena *arena) {
+    const tob_arena_budget *budget = arena->budget;
+    chunk **last = &arena->chunks;
+    if (!*last || (budget && tob_arena_budget_used(budget) > budget->max_bytes / 2)) {
+        return NULL;
     }
+    while ((*last)->next) {
+        last = &(*last)->next;
+    }
+    chunk *kept = *last;
+    if (chunk_bytes(kept->size) > TOB_ARENA_KEPT_BYTES) {
+        return NULL;
+    }
+    *last = NULL;
+    return kept;
+}
+
+void tob_arena_clear(tob_arena *arena) {
+    chunk *kept = take_kept(arena);
+    free_chunks(arena);
     arena->chunks = kept;
     arena->allocated = kept ? kept->size : 0;
     arena->used = 0;
@@ -98,8 +146,12 @@ static tob_error add_chunk(tob_arena *arena, size_t need) {
     if (size > left) {
         return TOB_TOO_LARGE;
     }
-    chunk *c = malloc(sizeof(*c) + size);
+    if (!budget_take(arena->budget, chunk_bytes(size))) {
+        return TOB_BUSY;
+    }
+    chunk *c = malloc(chunk_bytes(size));
     if (!c) {
+        budget_give(arena->budget, chunk_bytes(size));
         return TOB_NO_MEMORY;
     }
     *c = (chunk){.next = arena->chunks, .size = size};

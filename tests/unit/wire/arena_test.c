@@ -61,6 +61,52 @@ static void the_cap_holds_and_clear_gives_it_back(void **state) {
     tob_arena_free(arena);
 }
 
+static void a_budget_holds_for_all_its_arenas_together(void **state) {
+    (void)state;
+    enum { MAX = 1 << 20 };
+    tob_arena_budget budget;
+    tob_arena *a = NULL, *b = NULL;
+    tob_arena_budget_init(&budget, MAX);
+    assert_int_equal(tob_arena_new_within(2 * MAX, &budget, &a), TOB_OK);
+    assert_int_equal(tob_arena_new_within(2 * MAX, &budget, &b), TOB_OK);
+    assert_int_equal(tob_arena_budget_used(&budget), 0);
+    assert_non_null(tob_arena_alloc(a, MAX * 3 / 4));
+    assert_null(tob_arena_alloc(b, MAX / 2));
+    assert_int_equal(tob_arena_error(b), TOB_BUSY);
+    assert_null(tob_arena_alloc(b, MAX + 1)); // more than there ever is
+    assert_int_equal(tob_arena_error(b), TOB_BUSY);
+    tob_arena_clear(a);
+    tob_arena_clear(b);
+    assert_non_null(tob_arena_alloc(b, MAX / 2));
+    assert_in_range(tob_arena_budget_used(&budget), MAX / 2, MAX / 2 + 2 * TOB_ARENA_KEPT_BYTES);
+    tob_arena_free(a);
+    tob_arena_free(b);
+    assert_int_equal(tob_arena_budget_used(&budget), 0);
+}
+
+static void a_cleared_arena_keeps_one_small_chunk_and_none_when_memory_is_short(void **state) {
+    (void)state;
+    enum { MAX = 1 << 20 };
+    tob_arena_budget budget;
+    tob_arena *a = NULL, *b = NULL;
+    tob_arena_budget_init(&budget, MAX);
+    assert_int_equal(tob_arena_new_within(MAX, &budget, &a), TOB_OK);
+    assert_int_equal(tob_arena_new_within(MAX, &budget, &b), TOB_OK);
+    for (size_t n = 0; n < 1000; n++) {
+        assert_non_null(tob_arena_alloc(a, 100));
+    }
+    tob_arena_clear(a);
+    assert_in_range(tob_arena_budget_used(&budget), 1, TOB_ARENA_KEPT_BYTES);
+    assert_non_null(tob_arena_alloc(b, MAX * 3 / 4));
+    size_t before = tob_arena_budget_used(&budget);
+    tob_arena_clear(a);
+    assert_true(tob_arena_budget_used(&budget) < before);
+    tob_arena_clear(b);
+    assert_int_equal(tob_arena_budget_used(&budget), 0);
+    tob_arena_free(a);
+    tob_arena_free(b);
+}
+
 static void hostile_counts_end_at_the_cap(void **state) {
     (void)state;
     // 100 000 empty ClientSeries of 2 bytes each ask for far more memory than their bytes.
@@ -119,6 +165,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allocations_are_aligned_and_apart),
         cmocka_unit_test(the_cap_holds_and_clear_gives_it_back),
+        cmocka_unit_test(a_budget_holds_for_all_its_arenas_together),
+        cmocka_unit_test(a_cleared_arena_keeps_one_small_chunk_and_none_when_memory_is_short),
         cmocka_unit_test(hostile_counts_end_at_the_cap),
         cmocka_unit_test(broken_wire_format_is_malformed),
         cmocka_unit_test(a_few_unknown_fields_pass_and_many_do_not),
