@@ -15,8 +15,7 @@
 #define MAX_REASON 256
 #define MAX_PACKED TOB_MAX_BATCH_BYTES
 
-// How long _stop lets the call under way end by itself. The thread is then out of tob_rpc_client_call: NNG must not
-// close a socket while a send on it has not returned, even when its answer has come already.
+// How long _stop lets the call under way end by itself.
 enum { GRACE_MS = 300 };
 
 // The batch that is under way: packed once, sent until it is answered.
@@ -73,7 +72,10 @@ tob_error tob_sender_new(const tob_sender_options *options, tob_sender **ret) {
                                     &sender->builder);
     }
     if (!err) {
-        tob_rpc_client_options rpc = {.urls = options->server, .max_in_flight = 1, .compress = true};
+        tob_rpc_client_options rpc = {.urls = options->server,
+                                      .max_in_flight = 1,
+                                      .compress = true,
+                                      .repeatable = true};
         err = tob_rpc_client_new(&rpc, &sender->client);
     }
     if (err) {

@@ -1,6 +1,7 @@
 // tob_sender takes samples, batches them, and submits them to ingestd until they are acknowledged: its own
 // thread sends a batch every interval, compressed, and repeats it with backoff, under the same number, while
-// the server is away. Samples that arrive meanwhile wait in a bounded queue.
+// the server is away. Samples that arrive meanwhile wait in a bounded queue. With several servers a batch goes to the one
+// that answered last, and to another when that one is away, refuses it for now, or is silent (rpc/client.h).
 //
 // Threads: any may push and wait; one starts, stops and frees. Events come on the sender's threads, one at a
 // time: a callback must not call the sender. Errors: a series that the server refuses is an event, not an

@@ -15,7 +15,8 @@
      .fallback = "tcp://127.0.0.1:8010",                                                                     \
      .kind = TOB_OPTION_STRING,                                                                              \
      .target = &(s)->server,                                                                                 \
-     .help = "Where ingestd listens; several, comma-separated, are used in turn."},                          \
+     .help = "Where ingestd listens. Of several, comma-separated or addresses of one name, one is used "     \
+             "until it fails."},                                                                             \
         {.name = "once",                                                                                     \
          .kind = TOB_OPTION_FLAG,                                                                            \
          .target = &(s)->once,                                                                               \

@@ -7,10 +7,11 @@
 #include "gateway/http_counters.h"
 #include "gateway/submit.h"
 #include "gateway/worker.h"
+#include "rpc/endpoints.h"
 #include "util/random.h"
 #include "wire/batch.h"
 
-#define OTHER_CALLS   8 // health and counters
+#define OTHER_CALLS   (8 + TOB_ENDPOINTS_MAX_ADDRESSES) // counters, and the health of each
 #define IDLE_MS       60000
 #define AGENT_ID_SIZE 32
 
@@ -98,6 +99,7 @@ static tob_error make_rpc(tob_gateway *gateway) {
     tob_rpc_client_options options = {
         .urls = gateway->options.ingest,
         .max_in_flight = tob_http_server_workers(gateway->server) * each + OTHER_CALLS,
+        .repeatable = true, // Submit, Health.Check, Processes.Report
         .bearer = gateway->options.cluster_token,
     };
     return tob_rpc_client_new(&options, &gateway->rpc);

@@ -39,7 +39,8 @@ static const tob_option options[] = {
      .fallback = "tcp://127.0.0.1:8010",
      .kind = TOB_OPTION_STRING,
      .target = &settings.gateway.ingest,
-     .help = "ingestd's calls; several are separated by commas."},
+     .help = "Where ingestd is called. Several, separated by commas, and all addresses of a name share the "
+             "calls; one that fails a call is replaced by another."},
     {.name = "exporter",
      .env = "EXPORTER_URL",
      .value = "URL",

@@ -1,5 +1,5 @@
-// tob_readiness: whether the gateway can do its work, which is whether ingestd can. Asked in the background, so that
-// GET /readyz answers at once.
+// tob_readiness: whether the gateway can do its work, which is whether any ingestd can. All that are connected are asked, in
+// the background, so that GET /readyz answers at once.
 //
 // Threads: any.
 #ifndef TOB_GATEWAY_READINESS_H
@@ -24,7 +24,7 @@ void tob_readiness_stop(tob_readiness *readiness);
 // tob_readiness_free: after tob_rpc_client_stop.
 void tob_readiness_free(tob_readiness *readiness);
 
-// tob_readiness_check starts a Health.Check unless one is under way. Never blocks.
+// tob_readiness_check starts a check unless one is under way. Never blocks.
 void tob_readiness_check(tob_readiness *readiness);
 
 // tob_readiness_get: false with the reason in `ret_reason`, TOB_RPC_MESSAGE_BYTES long.

@@ -6,16 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rpc/process_reporter.h"
 #include "util/clock.h"
-#include "util/cond.h"
 #include "util/random.h"
-
-enum {
-    REPORT_CHANGED_MS = 1000,
-    REPORT_IDLE_MS = 10000,
-    REPORT_TIMEOUT_MS = 2000,
-    REPORT_ARENA_BYTES = 4 << 20,
-};
 
 struct tob_counter {
     atomic_uint_least64_t value;
@@ -28,16 +21,11 @@ struct tob_process {
     uint64_t id;
     uint64_t started_unix_ms;
     const char *kind;
-    pthread_mutex_t lock; // guards counters, count, stopping
-    pthread_cond_t wake;
+    pthread_mutex_t lock; // guards counters and count
     tob_counter *counters[TOB_PROCESS_MAX_COUNTERS];
     size_t count;
     tob_counter overflow; // shared by those past the cap; not reported
-    bool stopping;
-    bool reporting;
-    pthread_t thread;
-    tob_rpc_client *client;
-    atomic_int report_error; // a tob_error
+    tob_process_reporter *reporter;
 };
 
 tob_error tob_process_new(const char *kind, tob_process **ret) {
@@ -49,7 +37,11 @@ tob_error tob_process_new(const char *kind, tob_process **ret) {
     process->started_unix_ms = tob_clock_unix_ms();
     process->kind = kind;
     pthread_mutex_init(&process->lock, NULL);
-    tob_cond_init(&process->wake);
+    tob_error err = tob_process_reporter_new(process, &process->reporter);
+    if (err) {
+        tob_process_free(process);
+        return err;
+    }
     *ret = process;
     return TOB_OK;
 }
@@ -58,11 +50,11 @@ void tob_process_free(tob_process *process) {
     if (!process) {
         return;
     }
+    tob_process_reporter_free(process->reporter);
     for (size_t i = 0; i < process->count; i++) {
         free(process->counters[i]);
     }
     pthread_mutex_destroy(&process->lock);
-    pthread_cond_destroy(&process->wake);
     free(process);
 }
 
@@ -164,89 +156,14 @@ tob_error tob_process_message(tob_process *process, tob_arena *arena, Tobogganin
     return TOB_OK;
 }
 
-static uint64_t total(const Tobogganing__V1__Process *message) {
-    uint64_t sum = message->n_counters;
-    for (size_t i = 0; i < message->n_counters; i++) {
-        sum += message->counters[i]->value;
-    }
-    return sum;
-}
-
-typedef struct reporter {
-    tob_process *process;
-    tob_arena *arena;
-    uint64_t reported_total;
-    uint64_t reported_at_ms;
-} reporter;
-
-// Reports when something has changed or it is time. A failure is tried again with the next turn: the values
-// are cumulative, so nothing is lost.
-static void report(reporter *r, bool due) {
-    tob_arena_clear(r->arena);
-    Tobogganing__V1__Process *message = NULL;
-    if (tob_process_message(r->process, r->arena, &message) != TOB_OK) {
-        return;
-    }
-    uint64_t now = tob_clock_monotonic_ms();
-    due = due || r->reported_at_ms == 0 || now - r->reported_at_ms >= REPORT_IDLE_MS;
-    if (total(message) == r->reported_total && !due) {
-        return;
-    }
-    ProtobufCMessage *response = NULL;
-    tob_error err = tob_rpc_client_call_wait(r->process->client, "/tobogganing.v1.Processes/Report",
-                                             &message->base, &tobogganing__v1__report_response__descriptor,
-                                             REPORT_TIMEOUT_MS, &response, NULL);
-    atomic_store(&r->process->report_error, (int)err);
-    if (!err) {
-        r->reported_total = total(message);
-        r->reported_at_ms = now;
-        protobuf_c_message_free_unpacked(response, NULL);
-    }
-}
-
-static void *report_loop(void *arg) {
-    reporter r = {.process = arg};
-    tob_process *process = arg;
-    if (tob_arena_new(REPORT_ARENA_BYTES, &r.arena) != TOB_OK) {
-        return NULL;
-    }
-    pthread_mutex_lock(&process->lock);
-    while (!process->stopping) {
-        pthread_mutex_unlock(&process->lock);
-        report(&r, false);
-        uint64_t until_ms = tob_clock_monotonic_ms() + REPORT_CHANGED_MS;
-        pthread_mutex_lock(&process->lock);
-        if (!process->stopping) {
-            tob_cond_wait_until(&process->wake, &process->lock, until_ms);
-        }
-    }
-    pthread_mutex_unlock(&process->lock);
-    report(&r, true);
-    tob_arena_free(r.arena);
-    return NULL;
-}
-
 tob_error tob_process_report_start(tob_process *process, tob_rpc_client *client) {
-    process->client = client;
-    if (pthread_create(&process->thread, NULL, report_loop, process) != 0) {
-        return TOB_NO_MEMORY;
-    }
-    process->reporting = true;
-    return TOB_OK;
+    return tob_process_reporter_start(process->reporter, client);
 }
 
 void tob_process_report_stop(tob_process *process) {
-    if (!process->reporting) {
-        return;
-    }
-    pthread_mutex_lock(&process->lock);
-    process->stopping = true;
-    pthread_cond_signal(&process->wake);
-    pthread_mutex_unlock(&process->lock);
-    pthread_join(process->thread, NULL);
-    process->reporting = false;
+    tob_process_reporter_stop(process->reporter);
 }
 
 tob_error tob_process_report_error(const tob_process *process) {
-    return (tob_error)atomic_load(&process->report_error);
+    return tob_process_reporter_error(process->reporter);
 }

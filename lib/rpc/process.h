@@ -38,8 +38,11 @@ uint64_t tob_counter_value(const tob_counter *counter);
 TOB_MUST_USE tob_error tob_process_message(tob_process *process, tob_arena *arena,
                                            Tobogganing__V1__Process **ret);
 
-// tob_process_report_start reports over `client` (whose bearer is the cluster token) from a thread of its
-// own: every second while something changes, else every 10 s. _stop reports once more and ends the thread.
+// tob_process_report_start reports over `client` (whose bearer is the cluster token) from a thread of its own: every
+// second while something changes, else every 10 s. It reports to one ingestd as long as that is connected and answers; what
+// it counts is divided among those it has reported to (process_shares.h), told apart by the instance that Health.Check
+// names, so that one which comes back under another address is known again. _stop reports once more and ends the thread,
+// within a few seconds.
 TOB_MUST_USE tob_error tob_process_report_start(tob_process *process, tob_rpc_client *client);
 void tob_process_report_stop(tob_process *process);
 

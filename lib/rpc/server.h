@@ -25,7 +25,11 @@ typedef struct tob_rpc_server_options {
     size_t max_message_bytes;  // as received; a longer one closes its connection
     size_t max_inflated_bytes; // a body once decoded
     size_t max_arena_bytes;    // memory of one unpacked request
+    tob_arena_budget *budget;  // of all of them together, or NULL; borrowed
 } tob_rpc_server_options;
+
+// What a caller is told who is over a limit of this server's, with TOB_BUSY.
+#define TOB_RPC_RETRY_MS 1000
 
 // A handler gets the unpacked request, borrowed until the call is answered. It answers with tob_rpc_reply or
 // tob_rpc_fail, at once or later.
@@ -45,9 +49,12 @@ TOB_MUST_USE tob_error tob_rpc_server_start(tob_rpc_server *server);
 // tob_rpc_server_port: the TCP port that was bound.
 uint16_t tob_rpc_server_port(const tob_rpc_server *server);
 
-// tob_rpc_server_stop takes no further calls and waits until those taken are answered and sent.
+// tob_rpc_server_stop takes no further calls and waits until those taken are answered, and sent to who reads his answers.
 void tob_rpc_server_stop(tob_rpc_server *server);
 void tob_rpc_server_free(tob_rpc_server *server);
+
+// Calls that were answered TOB_BUSY, since the start. Lock-free.
+uint64_t tob_rpc_server_refused(const tob_rpc_server *server);
 
 // Memory that lives until the call is answered.
 tob_arena *tob_rpc_call_arena(tob_rpc_call *call);
@@ -58,10 +65,11 @@ const char *tob_rpc_call_bearer(const tob_rpc_call *call);
 // When the caller stops waiting, monotonic milliseconds.
 uint64_t tob_rpc_call_deadline_ms(const tob_rpc_call *call);
 
-// tob_rpc_reply packs and sends; the response is borrowed for the call. `call` is gone afterwards.
+// tob_rpc_reply packs and sends; the response is borrowed for the call. `call` and its arena are gone afterwards.
 void tob_rpc_reply(tob_rpc_call *call, const ProtobufCMessage *response);
 
-// tob_rpc_fail answers with an error and a message for a person. retry_after_ms: 0 for none.
+// tob_rpc_fail answers with an error and a message for a person; likewise.
+//   retry_after_ms   0 for none; TOB_BUSY then says TOB_RPC_RETRY_MS
 void tob_rpc_fail(tob_rpc_call *call, tob_error error, uint32_t retry_after_ms, const char *format, ...)
     TOB_PRINTF(4, 5);
 

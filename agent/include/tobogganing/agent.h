@@ -40,7 +40,8 @@ typedef enum tob_agent_status {
 typedef struct tob_agent tob_agent;
 
 typedef struct tob_agent_options {
-    const char *server;         // comma-separated, "tcp://HOST:PORT"; copied
+    const char *server;         // comma-separated, "tcp://HOST:PORT"; copied. Of several, and of several addresses of a
+                                // name, one is used until it fails
     const char *agent_id;       // stable per installation, 1-128 bytes of [A-Za-z0-9._:-]; copied
     uint64_t batch_interval_ms; // 0: as often as the server asks
     size_t max_queued;          // samples; 0: 100 000

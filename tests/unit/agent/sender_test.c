@@ -357,6 +357,39 @@ static void samples_wait_while_the_server_is_away_and_arrive_when_it_is_back(voi
     end_sender(sender);
 }
 
+static void with_several_servers_the_one_that_is_there_gets_the_batch(void **state) {
+    (void)state;
+    char first[64];
+    char second[64];
+    char both[160];
+    snprintf(first, sizeof(first), "%s", t.url);
+    stop_server();
+    strcpy(t.url, "tcp://127.0.0.1:0");
+    start_server();
+    snprintf(second, sizeof(second), "%s", t.url);
+    snprintf(both, sizeof(both), "%s,%s", first, second);
+    const tob_sender_options options = {.server = both,
+                                        .agent_id = "agent-test",
+                                        .interval_ms = 3600000,
+                                        .call_timeout_ms = 10000,
+                                        .max_queued = 100,
+                                        .on_event = on_event};
+    tob_sender *sender = NULL;
+    assert_int_equal(tob_sender_new(&options, &sender), TOB_OK);
+    assert_int_equal(tob_sender_start(sender), TOB_OK);
+    push_some(sender, "c1", 2);
+    flush(sender);
+    assert_int_equal(t.events[TOB_SENDER_ACKED], 1);
+    stop_server();
+    strcpy(t.url, first);
+    start_server();
+    push_some(sender, "c1", 3);
+    flush(sender); // it hurries still: the three may go in one batch or in several
+    assert_int_equal(t.events[TOB_SENDER_FAILED], 0);
+    assert_int_equal(tob_sender_statistics(sender).acked, 5);
+    end_sender(sender);
+}
+
 static void the_oldest_are_dropped_and_counted_when_asked_for(void **state) {
     (void)state;
     tob_sender *sender = new_sender(3600000, 5); // not started: nothing leaves
@@ -413,6 +446,7 @@ int main(void) {
         SERVER_TEST(the_server_says_how_long_to_wait),
         SERVER_TEST(a_batch_that_is_refused_for_good_is_not_repeated),
         SERVER_TEST(samples_wait_while_the_server_is_away_and_arrive_when_it_is_back),
+        SERVER_TEST(with_several_servers_the_one_that_is_there_gets_the_batch),
         SERVER_TEST(the_oldest_are_dropped_and_counted_when_asked_for),
         SERVER_TEST(stop_does_not_wait_for_a_server_that_is_away),
         SERVER_TEST(wrong_options_are_refused),

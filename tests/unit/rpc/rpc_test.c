@@ -93,7 +93,10 @@ static int stop(void **state) {
 
 static tob_rpc_client *connect_client(const char *bearer, bool compress) {
     tob_rpc_client *client = NULL;
-    tob_rpc_client_options options = {.urls = url, .bearer = bearer, .compress = compress};
+    tob_rpc_client_options options = {.urls = url,
+                                      .bearer = bearer,
+                                      .compress = compress,
+                                      .repeatable = true};
     assert_int_equal(tob_rpc_client_new(&options, &client), TOB_OK);
     return client;
 }
