@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ingestd/positions.h"
 #include "ingestd/rows.h"
 #include "rpc/nng.h"
 #include "wire/arena.h"
@@ -19,7 +20,12 @@ struct tob_bus {
     nng_socket socket;
     uint16_t port;
     tob_arena *arena;
+    bool open;
+    unsigned next_bucket; // where the last publish left off
     uint64_t last_sequences[TOB_BUS_BUCKETS];
+    tob_position published[TOB_BUS_BUCKETS]; // what is before has been published in this bucket
+    char *removed_clients[TOB_BUS_ROWS_PER_MESSAGE];
+    char *removed_headends[TOB_BUS_ROWS_PER_MESSAGE];
     uint32_t clients[TOB_BUS_ROWS_PER_MESSAGE];
     uint32_t headends[TOB_BUS_ROWS_PER_MESSAGE];
 };
@@ -29,8 +35,9 @@ static tob_error listen_on(tob_bus *bus, const char *url) {
         return TOB_INVALID; // ipc:// in particular: NNG 1.5's listener dies of one connect-and-close
     }
     nng_listener listener;
-    int rv = 0;
-    if ((rv = nng_socket_set_int(bus->socket, NNG_OPT_SENDBUF, SEND_QUEUE_MESSAGES)) != 0 ||
+    int rv = nng_pub0_open(&bus->socket);
+    bus->open = rv == 0;
+    if (rv != 0 || (rv = nng_socket_set_int(bus->socket, NNG_OPT_SENDBUF, SEND_QUEUE_MESSAGES)) != 0 ||
         (rv = nng_socket_set_bool(bus->socket, NNG_OPT_TCP_NODELAY, true)) != 0 ||
         (rv = nng_socket_set_bool(bus->socket, NNG_OPT_TCP_KEEPALIVE, true)) != 0 ||
         (rv = nng_listen(bus->socket, url, &listener, 0)) != 0) {
@@ -48,13 +55,8 @@ tob_error tob_bus_new(const tob_bus_options *options, tob_bus **ret) {
         return TOB_NO_MEMORY;
     }
     bus->options = *options;
-    int rv = nng_pub0_open(&bus->socket);
-    if (rv != 0) {
-        free(bus);
-        return tob_error_from_nng(rv);
-    }
     tob_error err = tob_arena_new(ARENA_BYTES, &bus->arena);
-    if (!err) {
+    if (!err && options->url) {
         err = listen_on(bus, options->url);
     }
     if (err) {
@@ -67,7 +69,9 @@ tob_error tob_bus_new(const tob_bus_options *options, tob_bus **ret) {
 
 void tob_bus_free(tob_bus *bus) {
     if (bus) {
-        (void)!tob_nng_close(bus->socket); // nothing of ours is called back
+        if (bus->open) {
+            (void)!tob_nng_close(bus->socket); // nothing of ours is called back
+        }
         tob_arena_free(bus->arena);
         free(bus);
     }
@@ -81,13 +85,16 @@ uint64_t *tob_bus_last_sequences(tob_bus *bus) {
     return bus->last_sequences;
 }
 
-static tob_error send_message(tob_bus *bus, Tobogganing__V1__BusMessage *message, tob_position at) {
-    Tobogganing__V1__Position position = TOBOGGANING__V1__POSITION__INIT;
-    position.segment = at.segment;
-    position.offset = at.offset;
-    message->instance = bus->options.instance;
-    message->epoch = bus->options.epoch;
-    message->position = &position;
+static tob_error send_to_sink(tob_bus *bus, const Tobogganing__V1__BusMessage *message) {
+    uint8_t *packed = tob_arena_alloc(bus->arena, tobogganing__v1__bus_message__get_packed_size(message));
+    if (!packed) {
+        return tob_arena_error(bus->arena);
+    }
+    size_t n = tobogganing__v1__bus_message__pack(message, packed);
+    return bus->options.sink(bus->options.sink_user, packed, n);
+}
+
+static tob_error send_to_socket(tob_bus *bus, const Tobogganing__V1__BusMessage *message) {
     nng_msg *msg = NULL;
     int rv = nng_msg_alloc(&msg, tobogganing__v1__bus_message__get_packed_size(message));
     if (rv != 0) {
@@ -101,15 +108,55 @@ static tob_error send_message(tob_bus *bus, Tobogganing__V1__BusMessage *message
     return tob_error_from_nng(rv);
 }
 
-// Sends one message of a bucket's changed rows, if there are any.
-static tob_error publish_some(tob_bus *bus, unsigned bucket, tob_position position, bool *ret_more) {
+static tob_error send_message(tob_bus *bus, Tobogganing__V1__BusMessage *message, tob_position at) {
+    Tobogganing__V1__Position position = tob_position_message(at);
+    message->instance = bus->options.instance;
+    message->epoch = bus->options.epoch;
+    message->position = &position;
+    return bus->options.url ? send_to_socket(bus, message) : send_to_sink(bus, message);
+}
+
+// Fills a message with the bucket's next changes. False: there are none.
+//   ret_more   there may be others
+static bool take_changes(tob_bus *bus, unsigned bucket, Tobogganing__V1__BusMessage *message,
+                         bool *ret_more) {
+    const size_t max = TOB_BUS_ROWS_PER_MESSAGE;
+    tob_fleet *fleet = bus->options.fleet;
+    tob_fleet_take_dirty(fleet, bucket, max, bus->clients, &message->n_clients, bus->headends,
+                         &message->n_headends);
+    tob_fleet_take_removed(fleet, TOB_SOURCE_CLIENT, bucket, max, bus->removed_clients,
+                           &message->n_removed_clients);
+    tob_fleet_take_removed(fleet, TOB_SOURCE_HEADEND, bucket, max, bus->removed_headends,
+                           &message->n_removed_headends);
+    message->removed_clients = bus->removed_clients;
+    message->removed_headends = bus->removed_headends;
+    *ret_more = message->n_clients == max || message->n_headends == max ||
+                message->n_removed_clients == max || message->n_removed_headends == max;
+    return message->n_clients + message->n_headends + message->n_removed_clients +
+               message->n_removed_headends >
+           0;
+}
+
+static void free_removed(Tobogganing__V1__BusMessage *message) {
+    for (size_t i = 0; i < message->n_removed_clients; i++) {
+        free(message->removed_clients[i]);
+    }
+    for (size_t i = 0; i < message->n_removed_headends; i++) {
+        free(message->removed_headends[i]);
+    }
+}
+
+// Sends one message of a bucket's changes, if there are any. Only the last of several has the journal's end as its
+// position: what the others leave out is before it.
+static tob_error publish_some(tob_bus *bus, unsigned bucket, tob_position position, size_t *ret_rows,
+                              bool *ret_more) {
     Tobogganing__V1__BusMessage message = TOBOGGANING__V1__BUS_MESSAGE__INIT;
     tob_arena_clear(bus->arena);
-    tob_fleet_take_dirty(bus->options.fleet, bucket, TOB_BUS_ROWS_PER_MESSAGE, bus->clients,
-                         &message.n_clients, bus->headends, &message.n_headends);
-    *ret_more =
-        message.n_clients == TOB_BUS_ROWS_PER_MESSAGE || message.n_headends == TOB_BUS_ROWS_PER_MESSAGE;
-    if (message.n_clients + message.n_headends == 0) {
+    bool any = take_changes(bus, bucket, &message, ret_more);
+    bus->published[bucket] = *ret_more ? bus->published[bucket] : position;
+    *ret_rows =
+        message.n_clients + message.n_headends + message.n_removed_clients + message.n_removed_headends;
+    if (!any) {
         return TOB_OK;
     }
     message.topic = bucket + 1;
@@ -120,18 +167,29 @@ static tob_error publish_some(tob_bus *bus, unsigned bucket, tob_position positi
         err = tob_rows_headends(bus->options.fleet, bus->options.directory, bus->arena, bus->headends,
                                 message.n_headends, &message.headends);
     }
-    return err ? err : send_message(bus, &message, position);
+    if (!err) {
+        err = send_message(bus, &message, bus->published[bucket]);
+    }
+    free_removed(&message);
+    return err;
 }
 
-tob_error tob_bus_publish(tob_bus *bus, tob_position position) {
+tob_error tob_bus_publish(tob_bus *bus, tob_position position, size_t max_rows, bool *ret_more) {
     tob_error first = TOB_OK;
-    for (unsigned bucket = 0; bucket < TOB_BUS_BUCKETS; bucket++) {
-        bool more = true;
-        while (more) {
-            tob_error err = publish_some(bus, bucket, position, &more);
-            first = first ? first : err;
+    size_t sent = 0;
+    unsigned done = 0; // buckets that have nothing left
+    while (done < TOB_BUS_BUCKETS && sent < max_rows) {
+        bool more = false;
+        size_t rows = 0;
+        tob_error err = publish_some(bus, bus->next_bucket, position, &rows, &more);
+        first = first ? first : err;
+        sent += rows;
+        if (!more) {
+            bus->next_bucket = (bus->next_bucket + 1) % TOB_BUS_BUCKETS;
+            done++;
         }
     }
+    *ret_more = done < TOB_BUS_BUCKETS;
     return first;
 }
 
@@ -141,6 +199,7 @@ tob_error tob_bus_heartbeat(tob_bus *bus, Tobogganing__V1__Manager *manager, tob
     heartbeat.last_sequences = bus->last_sequences;
     heartbeat.n_last_sequences = TOB_BUS_BUCKETS;
     heartbeat.manager = manager;
+    tob_arena_clear(bus->arena);
     message.topic = TOB_BUS_TOPIC_HEARTBEAT;
     message.heartbeat = &heartbeat;
     return send_message(bus, &message, position);

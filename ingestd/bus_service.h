@@ -1,4 +1,4 @@
-// The services that processes of ours use: Bus (snapshots) and Processes (counters), behind the cluster
+// The services that processes of ours use: Bus (snapshots, replays, consumers) and Processes (counters), behind the cluster
 // token.
 //
 // Threads: calls come on NNG's.
@@ -7,10 +7,12 @@
 
 #include "ingestd/committer.h"
 #include "ingestd/door.h"
+#include "ingestd/replayer.h"
 #include "rpc/server.h"
 
 typedef struct tob_bus_service {
     tob_committer *committer; // borrowed
+    tob_replayer *replayer;   // likewise
     tob_door door;
 } tob_bus_service;
 

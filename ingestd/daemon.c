@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "ingestd/bus_service.h"
+#include "ingestd/checkpointer.h"
 #include "ingestd/committer.h"
 #include "ingestd/health_service.h"
 #include "ingestd/ingest_service.h"
@@ -16,6 +17,7 @@
 #include "ingestd/jwt.h"
 #include "ingestd/registry.h"
 #include "ingestd/registry_service.h"
+#include "ingestd/replayer.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -24,7 +26,7 @@
 #define MAX_PATH_BYTES  4096
 
 // A message holds at most an inflated body and its copies; an unpacked column takes up to 8 times its bytes.
-#define MAX_ARENA_BYTES (64u << 20)
+#define MAX_ARENA_BYTES ((size_t)64 << 20)
 #define ENVELOPE_BYTES  16384 // of a Request around its body
 
 struct tob_ingestd {
@@ -35,7 +37,12 @@ struct tob_ingestd {
     tob_directory *directory;
     tob_registry *registry;
     tob_jwt *jwt;
+    tob_arena_budget request_memory; // of all calls
+    char journal_dir[MAX_PATH_BYTES];
+    uint64_t instance;
     tob_committer *committer;
+    tob_checkpointer *checkpointer;
+    tob_replayer *replayer;
     tob_ingest_service *ingest;
     tob_registry_service *registrar;
     tob_bus_service bus;
@@ -132,48 +139,93 @@ static tob_error open_tokens(tob_ingestd *d, problem p) {
     return err ? fail(p, err, "jwks-file", "%s", why) : TOB_OK;
 }
 
+static void log_recovery(tob_ingestd *d, const tob_store_recovery *recovery, uint64_t took_ms) {
+    char checkpoint[64] = "none";
+    tob_committer_stats stats;
+    tob_committer_get_stats(d->committer, &stats);
+    if (recovery->checkpoint.segment) {
+        snprintf(checkpoint, sizeof(checkpoint), "%" PRIu64 ":%" PRIu64, recovery->checkpoint.segment,
+                 recovery->checkpoint.offset);
+    }
+    tob_info("recovered", TOB_UINT("records", recovery->records),
+             TOB_UINT("clients", stats.reporting_clients), TOB_UINT("headends", stats.reporting_headends),
+             TOB_UINT("took_ms", took_ms), TOB_STR("checkpoint", checkpoint));
+    if (recovery->cut_bytes) {
+        tob_warn("journal_tail_cut", TOB_UINT("bytes", recovery->cut_bytes),
+                 TOB_STR("reason", "the last write was not finished; nothing of it was acknowledged"));
+    }
+}
+
+// Recovers. What is wrong with the files names the tool that helps.
+static tob_error recover(tob_ingestd *d, tob_store_recovery *ret_recovery, problem p) {
+    const tob_ingestd_settings *s = d->settings;
+    uint64_t taken = s->rpc_contexts / 2;
+    tob_committer_options options = {.store = {.journal = {.dir = d->journal_dir,
+                                                           .segment_bytes = s->journal_segment_bytes,
+                                                           .sync = s->journal_sync,
+                                                           .sync_interval_ms = s->journal_sync_interval_ms},
+                                               .retain_ms = s->journal_retain_ms,
+                                               .retain_bytes = s->journal_retain_bytes},
+                                     .bus_url = s->bus_listen,
+                                     .instance = d->instance,
+                                     .report_interval_ms = s->report_interval_ms,
+                                     .max_taken = taken ? taken : 1,
+                                     .request_memory = &d->request_memory,
+                                     .directory = d->directory,
+                                     .process = d->process};
+    tob_journal_problem why = {.text = ""};
+    bool bus_failed = false;
+    uint64_t before = tob_clock_monotonic_ms();
+    tob_error err = tob_committer_new(&options, &d->committer, ret_recovery, &why, &bus_failed);
+    if (err == TOB_DAMAGED) {
+        return fail(p, err, NULL, "%s; tobogganctl journal repair %s", why.text, d->journal_dir);
+    }
+    if (err) {
+        return fail(p, err, bus_failed ? "bus-listen" : NULL, "%s", why.text);
+    }
+    log_recovery(d, ret_recovery, tob_clock_monotonic_ms() - before);
+    return TOB_OK;
+}
+
+// The threads beside the committer's.
+static tob_error open_helpers(tob_ingestd *d, const tob_store_recovery *recovery, problem p) {
+    const tob_ingestd_settings *s = d->settings;
+    uint64_t waiting = s->rpc_contexts / 8;
+    tob_checkpointer_options checkpointer = {.committer = d->committer,
+                                             .journal_dir = d->journal_dir,
+                                             .segment_bytes = s->journal_segment_bytes,
+                                             .interval_ms = s->checkpoint_interval_ms,
+                                             .bytes = s->checkpoint_bytes,
+                                             .last = recovery->checkpoint,
+                                             .last_bytes = recovery->checkpoint_bytes};
+    tob_replayer_options replayer = {.committer = d->committer,
+                                     .journal_dir = d->journal_dir,
+                                     .segment_bytes = s->journal_segment_bytes,
+                                     .instance = d->instance,
+                                     .max_waiting = waiting ? waiting : 1};
+    tob_error err = tob_checkpointer_new(&checkpointer, &d->checkpointer);
+    if (!err) {
+        err = tob_replayer_new(&replayer, &d->replayer);
+    }
+    return err ? fail(p, err, "state-dir", "can't read %s: %s", d->journal_dir, tob_error_string(err))
+               : TOB_OK;
+}
+
 static tob_error open_committer(tob_ingestd *d, problem p) {
     const tob_ingestd_settings *s = d->settings;
-    char journal_dir[MAX_PATH_BYTES];
-    uint64_t instance = 0;
-    tob_error err = join_path(s->state_dir, "journal", journal_dir, p);
+    tob_store_recovery recovery = {0};
+    tob_error err = join_path(s->state_dir, "journal", d->journal_dir, p);
     if (err) {
         return err;
     }
-    err = tob_instance_load(s->state_dir, &instance);
+    err = tob_instance_load(s->state_dir, &d->instance);
     if (err) {
         return fail(p, err, "state-dir", "can't read or make %s/instance: %s", s->state_dir,
                     tob_error_string(err));
     }
-    tob_committer_options options = {.journal = {.dir = journal_dir,
-                                                 .segment_bytes = s->journal_segment_bytes,
-                                                 .sync = s->journal_sync},
-                                     .bus_url = s->bus_listen,
-                                     .instance = instance,
-                                     .report_interval_ms = s->report_interval_ms,
-                                     .directory = d->directory,
-                                     .process = d->process};
-    tob_journal_problem why = {.text = ""};
-    uint64_t before = tob_clock_monotonic_ms();
-    bool bus_failed = false;
-    err = tob_committer_new(&options, &d->committer, &why, &bus_failed);
-    if (err) {
-        return fail(p, err, bus_failed ? "bus-listen" : NULL, "%s", why.text);
-    }
-    tob_committer_stats stats;
-    tob_committer_get_stats(d->committer, &stats);
-    tob_info("recovered", TOB_UINT("records", stats.recovered_records),
-             TOB_UINT("clients", stats.reporting_clients), TOB_UINT("headends", stats.reporting_headends),
-             TOB_UINT("took_ms", tob_clock_monotonic_ms() - before));
-    if (stats.cut_bytes) {
-        tob_warn("journal_tail_cut", TOB_UINT("bytes", stats.cut_bytes),
-                 TOB_STR("reason", "the last write was not finished; nothing of it was acknowledged"));
-    }
-    d->health = (tob_health_service){.committer = d->committer,
-                                     .directory = d->directory,
-                                     .instance = instance,
-                                     .started_unix_ms = tob_clock_unix_ms()};
-    return TOB_OK;
+    tob_arena_budget_init(&d->request_memory, s->max_request_memory);
+    err = recover(d, &recovery, p);
+    return err ? err : open_helpers(d, &recovery, p);
 }
 
 static tob_error open_services(tob_ingestd *d) {
@@ -183,7 +235,10 @@ static tob_error open_services(tob_ingestd *d) {
                                       .max_connections = s->max_connections,
                                       .max_message_bytes = TOB_MAX_BATCH_BYTES + ENVELOPE_BYTES,
                                       .max_inflated_bytes = TOB_MAX_INFLATED_BYTES,
-                                      .max_arena_bytes = MAX_ARENA_BYTES};
+                                      .max_arena_bytes = s->max_request_memory / 2 < MAX_ARENA_BYTES
+                                                             ? s->max_request_memory / 2
+                                                             : MAX_ARENA_BYTES,
+                                      .budget = &d->request_memory};
     tob_error err = tob_rpc_server_new(&options, &d->server);
     if (!err) {
         err = tob_ingest_service_new(d->committer, d->directory, d->jwt, d->process, &d->ingest);
@@ -195,6 +250,7 @@ static tob_error open_services(tob_ingestd *d) {
         tob_registry_service_options registrar = {.registry = d->registry,
                                                   .directory = d->directory,
                                                   .jwt = d->jwt,
+                                                  .committer = d->committer,
                                                   .admin_secrets = d->admin_secrets,
                                                   .process = d->process};
         err = tob_registry_service_new(&registrar, &d->registrar);
@@ -204,11 +260,19 @@ static tob_error open_services(tob_ingestd *d) {
     }
     if (!err) {
         d->bus.committer = d->committer;
+        d->bus.replayer = d->replayer;
         tob_door_init(&d->bus.door, d->cluster_secrets, "CLUSTER_TOKEN", "cluster", d->process);
         err = tob_bus_service_register(&d->bus, d->server);
     }
     if (!err) {
-        d->health.ingest = d->ingest;
+        d->health = (tob_health_service){.committer = d->committer,
+                                         .checkpointer = d->checkpointer,
+                                         .directory = d->directory,
+                                         .ingest = d->ingest,
+                                         .server = d->server,
+                                         .request_memory = &d->request_memory,
+                                         .instance = d->instance,
+                                         .started_unix_ms = tob_clock_unix_ms()};
         err = tob_health_service_register(&d->health, d->server);
     }
     return err;
@@ -257,8 +321,14 @@ static void log_listening(const char *what, const char *url, uint16_t port) {
 tob_error tob_ingestd_start(tob_ingestd *d, char *ret_problem, const char **ret_option) {
     problem p = {.text = ret_problem, .option = ret_option};
     tob_error err = tob_committer_start(d->committer);
+    if (!err) {
+        err = tob_checkpointer_start(d->checkpointer);
+    }
+    if (!err) {
+        err = tob_replayer_start(d->replayer);
+    }
     if (err) {
-        return fail(p, err, NULL, "can't start the committer: %s", tob_error_string(err));
+        return fail(p, err, NULL, "can't start a thread: %s", tob_error_string(err));
     }
     err = tob_rpc_server_start(d->server);
     if (err) {
@@ -290,8 +360,12 @@ void tob_ingestd_reload(tob_ingestd *d) {
 
 void tob_ingestd_stop(tob_ingestd *d) {
     // Data flows one way, so things stop in its direction: no more calls, then what they left behind.
+    tob_replayer_hurry(d->replayer);
     tob_rpc_server_stop(d->server);
     tob_registry_service_stop(d->registrar);
+    tob_replayer_stop(d->replayer);
+    tob_committer_drain(d->committer);
+    tob_checkpointer_stop(d->checkpointer);
     tob_committer_stop(d->committer);
 }
 
@@ -302,6 +376,8 @@ void tob_ingestd_free(tob_ingestd *d) {
     tob_rpc_server_free(d->server);
     tob_registry_service_free(d->registrar);
     tob_ingest_service_free(d->ingest);
+    tob_replayer_free(d->replayer);
+    tob_checkpointer_free(d->checkpointer);
     tob_committer_free(d->committer);
     tob_jwt_free(d->jwt);
     tob_registry_close(d->registry);

@@ -1,4 +1,5 @@
-// tob_ingestd puts the modules together: registry and directory, tokens, committer, services, RPC server.
+// tob_ingestd puts the modules together: registry and directory, tokens, committer, checkpointer, replayer, services, RPC
+// server.
 //
 // Threads: one.
 #ifndef TOB_INGESTD_DAEMON_H
@@ -24,7 +25,13 @@ typedef struct tob_ingestd_settings {
     const char *cluster_tokens;
     const char *cluster_token_file;
     tob_journal_sync_mode journal_sync;
+    uint64_t journal_sync_interval_ms;
     uint64_t journal_segment_bytes;
+    uint64_t journal_retain_ms;
+    uint64_t journal_retain_bytes;
+    uint64_t checkpoint_interval_ms;
+    uint64_t checkpoint_bytes;
+    uint64_t max_request_memory;
     uint64_t report_interval_ms;
     uint64_t rpc_contexts;
     uint64_t max_connections;
@@ -43,7 +50,7 @@ TOB_MUST_USE tob_error tob_ingestd_start(tob_ingestd *ingestd, char *ret_problem
 // tob_ingestd_reload reads token files and the JWKS again; what can't be read is logged and stays as it was.
 void tob_ingestd_reload(tob_ingestd *ingestd);
 
-// tob_ingestd_stop answers what is under way, journals, and ends all threads.
+// tob_ingestd_stop answers what is under way, journals, makes a checkpoint, and ends all threads.
 void tob_ingestd_stop(tob_ingestd *ingestd);
 void tob_ingestd_free(tob_ingestd *ingestd);
 

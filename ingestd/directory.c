@@ -1,5 +1,6 @@
 #include "ingestd/directory.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 
 #include "util/index.h"
 
-// A row's strings are one allocation, which begins with the id.
+// A row begins with its id, and its strings are one allocation that begins with the id too.
 struct tob_directory {
     pthread_rwlock_t lock; // guards all but the counts
     tob_directory_client *clients;
@@ -224,6 +225,60 @@ out:
     pthread_rwlock_unlock(&d->lock);
     free(block);
     return err;
+}
+
+// Takes the row of an id out of a table and its index; the last row moves to its place. Rows begin with their id.
+//   ret_row   the row, whose strings are the caller's now
+static bool take_row(tob_index *index, void *rows, size_t row_bytes, size_t *count, const char *id,
+                     void *ret_row) {
+    uint32_t row = tob_index_find(index, id, strlen(id));
+    if (row == TOB_INDEX_NONE) {
+        return false;
+    }
+    uint32_t last = (uint32_t)*count - 1;
+    char *to = (char *)rows + row * row_bytes;
+    const char *from = (const char *)rows + last * row_bytes;
+    const char *last_id = NULL;
+    memcpy(&last_id, from, sizeof(last_id));
+    memcpy(ret_row, to, row_bytes);
+    bool removed = tob_index_remove(index, id, strlen(id));
+    if (last != row) {
+        removed = removed && tob_index_remove(index, last_id, strlen(last_id));
+        memcpy(to, from, row_bytes);
+        tob_error err = tob_index_add(index, row); // has room: two went, one comes
+        assert(!err);
+        (void)err;
+    }
+    assert(removed);
+    (void)removed;
+    *count = last;
+    return true;
+}
+
+bool tob_directory_remove_client(tob_directory *directory, const char *id) {
+    tob_directory_client row = {.id = NULL};
+    pthread_rwlock_wrlock(&directory->lock);
+    bool found = take_row(&directory->clients_by_id, directory->clients, sizeof(row),
+                          &directory->client_count, id, &row);
+    if (found && !row.revoked) {
+        atomic_fetch_sub_explicit(&directory->registered_clients, 1, memory_order_relaxed);
+    }
+    pthread_rwlock_unlock(&directory->lock);
+    free((char *)row.id);
+    return found;
+}
+
+bool tob_directory_remove_headend(tob_directory *directory, const char *id) {
+    tob_directory_headend row = {.id = NULL};
+    pthread_rwlock_wrlock(&directory->lock);
+    bool found = take_row(&directory->headends_by_id, directory->headends, sizeof(row),
+                          &directory->headend_count, id, &row);
+    if (found) {
+        atomic_fetch_sub_explicit(&directory->registered_headends, 1, memory_order_relaxed);
+    }
+    pthread_rwlock_unlock(&directory->lock);
+    free((char *)row.id);
+    return found;
 }
 
 void tob_directory_count_cluster(tob_directory *directory) {

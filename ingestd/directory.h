@@ -52,6 +52,11 @@ uint64_t tob_directory_headends(const tob_directory *directory);
 TOB_MUST_USE tob_error tob_directory_put_client(tob_directory *directory, const tob_directory_client *client);
 TOB_MUST_USE tob_error tob_directory_put_headend(tob_directory *directory,
                                                  const tob_directory_headend *headend);
+
+// tob_directory_remove_client and _headend: from their return on, nobody finds it. False when it was not there.
+bool tob_directory_remove_client(tob_directory *directory, const char *id);
+bool tob_directory_remove_headend(tob_directory *directory, const char *id);
+
 void tob_directory_count_cluster(tob_directory *directory);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "ingestd/checkpointer.h"
 #include "ingestd/committer.h"
 #include "ingestd/directory.h"
 #include "ingestd/ingest_service.h"
@@ -13,8 +14,11 @@
 
 typedef struct tob_health_service {
     tob_committer *committer; // borrowed, like the others
+    tob_checkpointer *checkpointer;
     tob_directory *directory;
     tob_ingest_service *ingest;
+    const tob_rpc_server *server;
+    const tob_arena_budget *request_memory;
     uint64_t instance;
     uint64_t started_unix_ms;
 } tob_health_service;

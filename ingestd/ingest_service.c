@@ -248,6 +248,7 @@ static const char *open_batch(check *c, tob_error *ret_error) {
                                   c->request->batch.len, &message);
     if (*ret_error) {
         return *ret_error == TOB_MALFORMED ? "batch: not a well-formed tobogganing.v1.Batch"
+               : *ret_error == TOB_BUSY    ? "too many requests are being worked on"
                                            : "batch: over a limit (unknown fields, or memory to unpack it)";
     }
     c->batch = (Tobogganing__V1__Batch *)message;
@@ -275,7 +276,9 @@ static tob_error judge(check *c) {
         return tob_arena_error(c->arena);
     }
     memset(c->verdicts, 0, series_count(c) * sizeof(*c->verdicts));
-    *c->submission = (tob_submission){.received_unix_ms = tob_clock_unix_ms()};
+    *c->submission = (tob_submission){.agent_id = c->batch->agent_id,
+                                      .boot_id = c->batch->boot_id,
+                                      .received_unix_ms = tob_clock_unix_ms()};
     authenticate_clients(c);
     authenticate_headends(c);
     check_series(c, c->submission->received_unix_ms);
@@ -298,6 +301,9 @@ static void on_submit(tob_rpc_call *call, const ProtobufCMessage *message, void 
                .arena = tob_rpc_call_arena(call),
                .request = (const Tobogganing__V1__SubmitRequest *)message};
     tob_error err = TOB_OK;
+    if (tob_committer_refuses(c.service->committer, call)) {
+        return;
+    }
     const char *problem = open_batch(&c, &err);
     if (problem) {
         tob_rpc_fail(call, err, 0, "%s", problem);
@@ -305,7 +311,9 @@ static void on_submit(tob_rpc_call *call, const ProtobufCMessage *message, void 
     }
     err = judge(&c);
     if (err) {
-        tob_rpc_fail(call, err, 0, "the batch takes too much memory");
+        tob_rpc_fail(call, err, 0, "%s",
+                     err == TOB_BUSY ? "too many requests are being worked on"
+                                     : "the batch takes too much memory");
     } else if (c.submission->client_count + c.submission->headend_count == 0) {
         answer_nothing_stored(&c);
     } else {

@@ -1,11 +1,17 @@
 // tobogganing-ingestd: arguments, signals, and the life of the daemon.
-#include <stdio.h>
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ingestd/daemon.h"
 #include "util/daemon.h"
 #include "util/log.h"
 #include "util/options.h"
+
+#define MIN_REQUEST_MEMORY   (16ull << 20)
+#define MAX_SYNC_INTERVAL_MS 60000
+#define MMAP_THRESHOLD       (128 << 10)
 
 static tob_ingestd_settings settings;
 static tob_log_options log_options;
@@ -55,9 +61,11 @@ static const tob_option options[] = {
      .fallback = "always",
      .kind = TOB_OPTION_STRING,
      .target = &sync_name,
-     .help = "always: a report is acknowledged when it is on stable storage. never: when the operating "
-             "system has "
-             "it; it then survives a crash of the daemon but not of the machine."},
+     .help =
+         "always: a report is acknowledged when it is on stable storage. interval:MS (1-60000): when the "
+         "operating system has it, which writes it to stable storage at most so many milliseconds later; it "
+         "survives a crash of the daemon, and that of the machine but for those last milliseconds. never: "
+         "likewise, without a limit."},
     {.name = "journal-segment-bytes",
      .env = "TOBOGGANING_JOURNAL_SEGMENT_BYTES",
      .value = "SIZE",
@@ -67,6 +75,40 @@ static const tob_option options[] = {
      .min = TOB_JOURNAL_MIN_SEGMENT,
      .max = 1ull << 32,
      .help = "A new file of the journal is begun past this size."},
+    {.name = "journal-retain",
+     .env = "TOBOGGANING_JOURNAL_RETAIN",
+     .value = "DURATION",
+     .fallback = "24h",
+     .kind = TOB_OPTION_DURATION,
+     .target = &settings.journal_retain_ms,
+     .help = "How long files of the journal are kept for those who read it (exporters that missed something, "
+             "consumers), or until --journal-retain-bytes, whichever is less. What recovery needs is always "
+             "kept."},
+    {.name = "journal-retain-bytes",
+     .env = "TOBOGGANING_JOURNAL_RETAIN_BYTES",
+     .value = "SIZE",
+     .fallback = "2GiB",
+     .kind = TOB_OPTION_BYTES,
+     .target = &settings.journal_retain_bytes,
+     .help = "How much of the journal is kept for them."},
+    {.name = "checkpoint-interval",
+     .env = "TOBOGGANING_CHECKPOINT_INTERVAL",
+     .value = "DURATION",
+     .fallback = "10m",
+     .kind = TOB_OPTION_DURATION,
+     .target = &settings.checkpoint_interval_ms,
+     .min = 1,
+     .help =
+         "How often the fleet table is written to a checkpoint, so that a start reads less of the journal."},
+    {.name = "checkpoint-bytes",
+     .env = "TOBOGGANING_CHECKPOINT_BYTES",
+     .value = "SIZE",
+     .fallback = "64MiB",
+     .kind = TOB_OPTION_BYTES,
+     .target = &settings.checkpoint_bytes,
+     .min = 1,
+     .help =
+         "Also when the journal has grown by so much since the last one, and by as much as that one had."},
     {.name = "report-interval",
      .env = "TOBOGGANING_REPORT_INTERVAL",
      .value = "DURATION",
@@ -95,6 +137,19 @@ static const tob_option options[] = {
      .min = 1,
      .max = 10000000,
      .help = "Connections for calls; further ones are closed at once."},
+    {.name = "max-request-memory",
+     .env = "TOBOGGANING_MAX_REQUEST_MEMORY",
+     .value = "SIZE",
+     .fallback = "1GiB",
+     .kind = TOB_OPTION_BYTES,
+     .target = &settings.max_request_memory,
+     .min = MIN_REQUEST_MEMORY,
+     .help = "Memory of all calls that are being worked on, from their arrival to their answer: as received, "
+             "decompressed and unpacked; one call gets at most half of it, or 64MiB. Over it, callers are "
+             "told to come back later; from half of it on agents are "
+             "asked to report less often. Not in it: the fleet table, the journal's buffer, and one message "
+             "of at most "
+             "4 MiB for each connection that waits to be worked on."},
     {.name = "admin-token-file",
      .env = "ADMIN_TOKEN_FILE",
      .value = "FILE",
@@ -135,6 +190,23 @@ static const tob_command command = {
     .option_count = sizeof(options) / sizeof(options[0]),
 };
 
+static bool parse_sync(const char *text) {
+    static const char interval[] = "interval:";
+    if (strcmp(text, "always") == 0 || strcmp(text, "never") == 0) {
+        settings.journal_sync = *text == 'a' ? TOB_JOURNAL_SYNC_ALWAYS : TOB_JOURNAL_SYNC_NEVER;
+        return true;
+    }
+    if (strncmp(text, interval, sizeof(interval) - 1) != 0) {
+        return false;
+    }
+    const char *digits = text + sizeof(interval) - 1;
+    size_t n = strspn(digits, "0123456789");
+    unsigned long ms = n > 0 && n <= 5 && !digits[n] ? strtoul(digits, NULL, 10) : 0;
+    settings.journal_sync = TOB_JOURNAL_SYNC_INTERVAL;
+    settings.journal_sync_interval_ms = ms;
+    return ms >= 1 && ms <= MAX_SYNC_INTERVAL_MS;
+}
+
 static int check_settings(void) {
     int status = tob_log_options_apply(&command, &log_options);
     if (status >= 0) {
@@ -143,10 +215,10 @@ static int check_settings(void) {
     if (!settings.state_dir || !*settings.state_dir) {
         return tob_options_error(&command, "state-dir", "is required");
     }
-    if (strcmp(sync_name, "always") != 0 && strcmp(sync_name, "never") != 0) {
-        return tob_options_error(&command, "journal-sync", "'%s' is not always or never", sync_name);
+    if (!parse_sync(sync_name)) {
+        return tob_options_error(&command, "journal-sync", "'%s' is not always, interval:MS (1-%d) or never",
+                                 sync_name, MAX_SYNC_INTERVAL_MS);
     }
-    settings.journal_sync = *sync_name == 'a' ? TOB_JOURNAL_SYNC_ALWAYS : TOB_JOURNAL_SYNC_NEVER;
     return -1;
 }
 
@@ -173,7 +245,14 @@ static void serve(tob_ingestd *ingestd) {
     tob_info("stopped");
 }
 
+// Large pieces of memory go back to the system when they are freed. Without this glibc learns from the first large request
+// to keep such pieces, in a heap for each thread, and --max-request-memory would say little about the process's size.
+static void return_freed_memory(void) {
+    mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+}
+
 int main(int argc, char **argv) {
+    return_freed_memory();
     char **args = NULL;
     size_t arg_count = 0;
     int status = tob_options_parse(&command, argc, argv, &args, &arg_count);

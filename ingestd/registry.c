@@ -48,6 +48,14 @@ tob_error tob_registry_revoke_client(tob_registry *registry, const char *id, uin
     return registry->backend->revoke_client(registry, id, now_unix_ms);
 }
 
+tob_error tob_registry_delete_client(tob_registry *registry, const char *id) {
+    return registry->backend->delete_client(registry, id);
+}
+
+tob_error tob_registry_delete_headend(tob_registry *registry, const char *id) {
+    return registry->backend->delete_headend(registry, id);
+}
+
 tob_error tob_registry_list_clusters(tob_registry *registry, const char *after, uint32_t max,
                                      tob_registry_cluster_fn fn, void *user) {
     return registry->backend->list_clusters(registry, after, max, fn, user);

@@ -71,6 +71,10 @@ TOB_MUST_USE tob_error tob_registry_add_headend(tob_registry *registry, const to
 TOB_MUST_USE tob_error tob_registry_revoke_client(tob_registry *registry, const char *id,
                                                   uint64_t now_unix_ms);
 
+// Deleting is durable on return; a client's key goes with it. TOB_NOT_FOUND.
+TOB_MUST_USE tob_error tob_registry_delete_client(tob_registry *registry, const char *id);
+TOB_MUST_USE tob_error tob_registry_delete_headend(tob_registry *registry, const char *id);
+
 // Called for each row, which is borrowed; an error ends the reading and is returned.
 typedef tob_error (*tob_registry_cluster_fn)(void *user, const tob_registry_cluster *cluster);
 typedef tob_error (*tob_registry_client_fn)(void *user, const tob_registry_client *client);

@@ -12,6 +12,8 @@ typedef struct tob_registry_backend {
     tob_error (*add_client)(tob_registry *registry, const tob_registry_client *client);
     tob_error (*add_headend)(tob_registry *registry, const tob_registry_headend *headend);
     tob_error (*revoke_client)(tob_registry *registry, const char *id, uint64_t now_unix_ms);
+    tob_error (*delete_client)(tob_registry *registry, const char *id);
+    tob_error (*delete_headend)(tob_registry *registry, const char *id);
     tob_error (*list_clusters)(tob_registry *registry, const char *after, uint32_t max,
                                tob_registry_cluster_fn fn, void *user);
     tob_error (*list_clients)(tob_registry *registry, const char *after, uint32_t max,

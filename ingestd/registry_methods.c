@@ -6,9 +6,11 @@
 
 #include "tobogganing/v1/registry.pb-c.h"
 
+#include "ingestd/committer.h"
 #include "ingestd/registry_fields.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "wire/metrics.h"
 
 void tob_registry_fail(tob_registry_service_arg s, tob_rpc_call *call, tob_error err, const char *id_field) {
     if (err == TOB_ALREADY_EXISTS) {
@@ -104,6 +106,16 @@ out:
     OPENSSL_cleanse(key, sizeof(key));
 }
 
+// Answers for a failed call about the one row of an id.
+static void fail_row(tob_registry_service_arg s, tob_rpc_call *call, tob_error err, const char *id_field,
+                     const char *what) {
+    if (err == TOB_NOT_FOUND) {
+        tob_rpc_fail(call, err, 0, "%s: no such %s", id_field, what);
+    } else {
+        tob_registry_fail(s, call, err, id_field);
+    }
+}
+
 // A revocation that is in the database, on its way into the directory and the answer.
 typedef struct revocation {
     tob_registry_service_arg service;
@@ -141,11 +153,40 @@ static void revoke_client(tob_registry_service_arg s, tob_rpc_call *call, const 
     if (!err) {
         err = tob_registry_get_client(s->registry, request->client_id, finish_revocation, &r);
     }
-    if (err == TOB_NOT_FOUND) {
-        tob_rpc_fail(call, err, 0, "client_id: no such client");
-    } else if (err) {
-        tob_registry_fail(s, call, err, "client_id");
+    if (err) {
+        fail_row(s, call, err, "client_id", "client");
     }
+}
+
+// The committer, which owns the fleet's rows, has the last part: it answers.
+static void delete_client(tob_registry_service_arg s, tob_rpc_call *call, const ProtobufCMessage *message) {
+    const char *id = ((const Tobogganing__V1__DeleteClientRequest *)message)->client_id;
+    if (!tob_field_id(call, "client_id", id)) {
+        return;
+    }
+    tob_error err = tob_registry_delete_client(s->registry, id);
+    if (err) {
+        fail_row(s, call, err, "client_id", "client");
+        return;
+    }
+    tob_directory_remove_client(s->directory, id);
+    tob_info("client_deleted", TOB_STR("client_id", id));
+    tob_committer_remove(s->committer, call, TOB_SOURCE_CLIENT, id);
+}
+
+static void delete_headend(tob_registry_service_arg s, tob_rpc_call *call, const ProtobufCMessage *message) {
+    const char *id = ((const Tobogganing__V1__DeleteHeadendRequest *)message)->headend_id;
+    if (!tob_field_id(call, "headend_id", id)) {
+        return;
+    }
+    tob_error err = tob_registry_delete_headend(s->registry, id);
+    if (err) {
+        fail_row(s, call, err, "headend_id", "headend");
+        return;
+    }
+    tob_directory_remove_headend(s->directory, id);
+    tob_info("headend_deleted", TOB_STR("headend_id", id));
+    tob_committer_remove(s->committer, call, TOB_SOURCE_HEADEND, id);
 }
 
 static tob_error put_headend(void *user, const tob_registry_headend *headend) {
@@ -203,12 +244,8 @@ static void issue_headend_token(tob_registry_service_arg s, tob_rpc_call *call,
         return;
     }
     tob_error err = tob_registry_get_headend(s->registry, request->headend_id, ignore_headend, NULL);
-    if (err == TOB_NOT_FOUND) {
-        tob_rpc_fail(call, err, 0, "headend_id: no such headend");
-        return;
-    }
     if (err) {
-        tob_registry_fail(s, call, err, "headend_id");
+        fail_row(s, call, err, "headend_id", "headend");
         return;
     }
     err = tob_jwt_sign(s->jwt, request->headend_id, now_s, ttl_s, &token);
@@ -227,12 +264,9 @@ static void issue_headend_token(tob_registry_service_arg s, tob_rpc_call *call,
 }
 
 const tob_registry_method tob_registry_methods[TOB_REGISTRY_METHOD_COUNT] = {
-    {"AddCluster", add_cluster},
-    {"ListClusters", tob_registry_method_list_clusters},
-    {"AddClient", add_client},
-    {"ListClients", tob_registry_method_list_clients},
-    {"RevokeClient", revoke_client},
-    {"AddHeadend", add_headend},
-    {"ListHeadends", tob_registry_method_list_headends},
-    {"IssueHeadendToken", issue_headend_token},
+    {"AddCluster", add_cluster},       {"ListClusters", tob_registry_method_list_clusters},
+    {"AddClient", add_client},         {"ListClients", tob_registry_method_list_clients},
+    {"RevokeClient", revoke_client},   {"DeleteClient", delete_client},
+    {"AddHeadend", add_headend},       {"ListHeadends", tob_registry_method_list_headends},
+    {"DeleteHeadend", delete_headend}, {"IssueHeadendToken", issue_headend_token},
 };

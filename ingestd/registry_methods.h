@@ -15,7 +15,7 @@ typedef struct tob_registry_method {
     void (*carry_out)(tob_registry_service_arg service, tob_rpc_call *call, const ProtobufCMessage *request);
 } tob_registry_method;
 
-#define TOB_REGISTRY_METHOD_COUNT 8
+#define TOB_REGISTRY_METHOD_COUNT 10
 
 extern const tob_registry_method tob_registry_methods[TOB_REGISTRY_METHOD_COUNT];
 

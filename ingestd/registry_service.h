@@ -1,14 +1,15 @@
-// The Registry service (registry.proto): admins add, list and revoke clients, clusters and headends, and have
+// The Registry service (registry.proto): admins add, list, revoke and delete clients, clusters and headends, and have
 // tokens signed. Every method needs the admin token.
 //
 // Databases block and RPC callbacks must not, so one worker thread carries the calls out, in order; what waits is
 // bounded. A change is in the database first and then in the directory, before its answer: a revoked key is refused
-// from the next request on.
+// from the next request on. What is deleted leaves the database, the directory and then, with the committer, the fleet.
 //
 // Threads: _new, _register, _stop and _free from one; calls come on NNG's threads.
 #ifndef TOB_INGESTD_REGISTRY_SERVICE_H
 #define TOB_INGESTD_REGISTRY_SERVICE_H
 
+#include "ingestd/committer.h"
 #include "ingestd/directory.h"
 #include "ingestd/jwt.h"
 #include "ingestd/registry.h"
@@ -32,6 +33,7 @@ typedef struct tob_registry_service tob_registry_service;
 typedef struct tob_registry_service_options {
     tob_registry *registry; // used by the service's thread only, from _new to _stop
     tob_directory *directory;
+    tob_committer *committer; // takes a deleted source's row out of the fleet
     tob_jwt *jwt;
     tob_secrets *admin_secrets;
     tob_process *process;

@@ -17,6 +17,8 @@ enum statement {
     ADD_CLIENT,
     ADD_HEADEND,
     REVOKE_CLIENT,
+    DELETE_CLIENT,
+    DELETE_HEADEND,
     LIST_CLUSTERS,
     LIST_CLIENTS,
     LIST_HEADENDS,
@@ -41,6 +43,8 @@ static const char *const sql[STATEMENT_COUNT] = {
     [ADD_HEADEND] = "INSERT INTO headends (id, name, cluster_id, created_unix_ms) "
                     "VALUES (?1, ?2, nullif(?3, ''), ?4)",
     [REVOKE_CLIENT] = "UPDATE clients SET revoked_unix_ms = ifnull(revoked_unix_ms, ?2) WHERE id = ?1",
+    [DELETE_CLIENT] = "DELETE FROM clients WHERE id = ?1",
+    [DELETE_HEADEND] = "DELETE FROM headends WHERE id = ?1",
     [LIST_CLUSTERS] = "SELECT id, name, region, datacenter, headend_url, created_unix_ms FROM clusters "
                       "WHERE id > ?1 ORDER BY id LIMIT ?2",
     [LIST_CLIENTS] = "SELECT " CLIENT_COLUMNS " FROM clients WHERE id > ?1 ORDER BY id LIMIT ?2",
@@ -299,15 +303,32 @@ static tob_error add_headend(tob_registry *registry, const tob_registry_headend 
     return carry_out(r, s, bound);
 }
 
-static tob_error revoke_client(tob_registry *registry, const char *id, uint64_t now_unix_ms) {
-    sqlite_registry *r = (sqlite_registry *)registry;
-    sqlite3_stmt *s = r->statements[REVOKE_CLIENT];
-    tob_error err = carry_out(r, s, bind_text(s, 1, id) | bind_number(s, 2, now_unix_ms));
+// The same for a statement that changes the one row of an id.
+static tob_error carry_out_on_row(sqlite_registry *r, sqlite3_stmt *statement, int bound) {
+    tob_error err = carry_out(r, statement, bound);
     if (!err && sqlite3_changes(r->db) == 0) {
-        tob_registry_say(&r->base.problem, "registry %s: no such client", r->path);
+        tob_registry_say(&r->base.problem, "registry %s: no such id", r->path);
         err = TOB_NOT_FOUND;
     }
     return err;
+}
+
+static tob_error revoke_client(tob_registry *registry, const char *id, uint64_t now_unix_ms) {
+    sqlite_registry *r = (sqlite_registry *)registry;
+    sqlite3_stmt *s = r->statements[REVOKE_CLIENT];
+    return carry_out_on_row(r, s, bind_text(s, 1, id) | bind_number(s, 2, now_unix_ms));
+}
+
+static tob_error delete_client(tob_registry *registry, const char *id) {
+    sqlite_registry *r = (sqlite_registry *)registry;
+    sqlite3_stmt *s = r->statements[DELETE_CLIENT];
+    return carry_out_on_row(r, s, bind_text(s, 1, id));
+}
+
+static tob_error delete_headend(tob_registry *registry, const char *id) {
+    sqlite_registry *r = (sqlite_registry *)registry;
+    sqlite3_stmt *s = r->statements[DELETE_HEADEND];
+    return carry_out_on_row(r, s, bind_text(s, 1, id));
 }
 
 // A row's text; "" for what has none. NULL only without memory.
@@ -450,6 +471,8 @@ static const tob_registry_backend backend = {
     .add_client = add_client,
     .add_headend = add_headend,
     .revoke_client = revoke_client,
+    .delete_client = delete_client,
+    .delete_headend = delete_headend,
     .list_clusters = list_clusters,
     .list_clients = list_clients,
     .list_headends = list_headends,

@@ -6,31 +6,39 @@
 
 #define HEADENDS_BIT (1ull << 62) // cursors with it set count headends
 
-// Row numbers from `from` to `to` in the arena.
-static uint32_t *row_numbers(tob_arena *arena, uint64_t from, uint64_t to) {
-    uint32_t *rows = tob_arena_alloc(arena, (to - from + 1) * sizeof(*rows));
-    for (uint64_t i = from; rows && i < to; i++) {
-        rows[i - from] = (uint32_t)i;
+static const tob_source *source_at(const tob_fleet *fleet, bool headends, uint32_t slot) {
+    if (headends) {
+        const tob_headend_row *row = tob_fleet_headend(fleet, slot);
+        return row ? &row->source : NULL;
     }
-    return rows;
+    const tob_client_row *row = tob_fleet_client(fleet, slot);
+    return row ? &row->source : NULL;
 }
 
 tob_error tob_snapshot_rows(const tob_fleet *fleet, tob_directory *directory, tob_arena *arena,
-                            uint64_t cursor, uint64_t max_rows, Tobogganing__V1__SnapshotResponse *page) {
+                            uint64_t cursor, uint64_t max_rows, uint64_t buckets,
+                            Tobogganing__V1__SnapshotResponse *page) {
     bool headends = cursor & HEADENDS_BIT;
-    uint64_t from = cursor & ~HEADENDS_BIT;
-    uint64_t count = headends ? tob_fleet_headends(fleet) : tob_fleet_clients(fleet);
-    from = from < count ? from : count;
-    uint64_t to = count - from < max_rows ? count : from + max_rows;
-    uint32_t *rows = row_numbers(arena, from, to);
+    uint64_t at = cursor & ~HEADENDS_BIT;
+    uint64_t slots = headends ? tob_fleet_headend_slots(fleet) : tob_fleet_client_slots(fleet);
+    at = at < slots ? at : slots;
+    uint64_t stop = slots - at < TOB_SNAPSHOT_LOOK_ROWS ? slots : at + TOB_SNAPSHOT_LOOK_ROWS;
+    uint32_t *rows = tob_arena_alloc(arena, (max_rows + 1) * sizeof(*rows));
+    size_t count = 0;
     if (!rows) {
         return tob_arena_error(arena);
     }
-    page->next_cursor = to < count ? (cursor & HEADENDS_BIT) | to : headends ? 0 : HEADENDS_BIT;
-    if (headends) {
-        page->n_headends = to - from;
-        return tob_rows_headends(fleet, directory, arena, rows, to - from, &page->headends);
+    for (; at < stop && count < max_rows; at++) {
+        const tob_source *source = source_at(fleet, headends, (uint32_t)at);
+        if (source && (!buckets || (buckets >> source->bucket & 1))) {
+            rows[count++] = (uint32_t)at;
+        }
     }
-    page->n_clients = to - from;
-    return tob_rows_clients(fleet, directory, arena, rows, to - from, &page->clients);
+    page->next_cursor = at < slots ? (cursor & HEADENDS_BIT) | at : headends ? 0 : HEADENDS_BIT;
+    if (headends) {
+        page->n_headends = count;
+        return tob_rows_headends(fleet, directory, arena, rows, count, &page->headends);
+    }
+    page->n_clients = count;
+    return tob_rows_clients(fleet, directory, arena, rows, count, &page->clients);
 }

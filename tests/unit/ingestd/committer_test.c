@@ -1,211 +1,27 @@
-// The committer behind a real RPC server, with a real journal and a real subscriber; only authentication is left
-// out: the handlers hand everything on.
-#include <nng/nng.h>
-#include <nng/protocol/pubsub0/sub.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "ingestd/bus.h"
-#include "ingestd/committer.h"
-#include "rpc/client.h"
-#include "rpc/nng.h"
-#include "util/clock.h"
-#include "util/index.h"
-#include "wire/batch.h"
-
-enum { SEGMENT_BYTES = 1 << 20, TIMEOUT_MS = 10000 };
-
-static char dir[64];
-static tob_directory *directory;
-static tob_process *process;
-static tob_committer *committer;
-static tob_rpc_server *server;
-static tob_rpc_client *client;
-static nng_socket subscriber;
-
-static void on_submit(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
-    (void)user;
-    const Tobogganing__V1__SubmitRequest *request = (const Tobogganing__V1__SubmitRequest *)message;
-    tob_arena *arena = tob_rpc_call_arena(call);
-    tob_submission *s = tob_arena_alloc(arena, sizeof(*s));
-    ProtobufCMessage *unpacked = NULL;
-    const char *reason = NULL;
-    assert_int_equal(tob_arena_unpack(arena, &tobogganing__v1__batch__descriptor, request->batch.data,
-                                      request->batch.len, &unpacked),
-                     TOB_OK);
-    Tobogganing__V1__Batch *batch = (Tobogganing__V1__Batch *)unpacked;
-    *s = (tob_submission){.batch = request->batch.data,
-                          .batch_len = request->batch.len,
-                          .received_unix_ms = tob_clock_unix_ms(),
-                          .clients = batch->clients,
-                          .client_count = batch->n_clients,
-                          .headends = batch->headends,
-                          .headend_count = batch->n_headends};
-    for (size_t i = 0; i < batch->n_clients; i++) {
-        assert_int_equal(tob_batch_check_client(batch->clients[i], s->received_unix_ms, &reason), TOB_OK);
-    }
-    for (size_t i = 0; i < batch->n_headends; i++) {
-        assert_int_equal(tob_batch_check_headend(batch->headends[i], s->received_unix_ms, &reason), TOB_OK);
-    }
-    tob_committer_submit(committer, call, s);
-}
-
-static void on_snapshot(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
-    (void)user;
-    tob_committer_snapshot(committer, call, (const Tobogganing__V1__SnapshotRequest *)message);
-}
-
-static void on_report(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
-    (void)user;
-    tob_committer_report(committer, call, (const Tobogganing__V1__Process *)message);
-}
-
-static void start(void) {
-    tob_committer_options options = {.journal = {.dir = dir, .segment_bytes = SEGMENT_BYTES},
-                                     .bus_url = "tcp://127.0.0.1:0",
-                                     .instance = 99,
-                                     .report_interval_ms = 60000,
-                                     .directory = directory,
-                                     .process = process};
-    tob_journal_problem problem;
-    bool bus_failed = false;
-    tob_rpc_server_options rpc = {.url = "tcp://127.0.0.1:0",
-                                  .contexts = 16,
-                                  .max_connections = 16,
-                                  .max_message_bytes = 5 << 20,
-                                  .max_inflated_bytes = 16 << 20,
-                                  .max_arena_bytes = 64 << 20};
-    char url[64];
-    assert_int_equal(tob_committer_new(&options, &committer, &problem, &bus_failed), TOB_OK);
-    assert_int_equal(tob_rpc_server_new(&rpc, &server), TOB_OK);
-    assert_int_equal(tob_rpc_server_add(server, &tobogganing__v1__ingest__descriptor, "Submit", on_submit,
-                                        NULL),
-                     0);
-    assert_int_equal(tob_rpc_server_add(server, &tobogganing__v1__bus__descriptor, "Snapshot", on_snapshot,
-                                        NULL),
-                     0);
-    assert_int_equal(tob_rpc_server_add(server, &tobogganing__v1__processes__descriptor, "Report", on_report,
-                                        NULL),
-                     0);
-    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", tob_committer_bus_port(committer));
-    assert_int_equal(nng_sub0_open(&subscriber), 0);
-    assert_int_equal(nng_socket_set_int(subscriber, NNG_OPT_RECVBUF, 4096), 0);
-    assert_int_equal(nng_socket_set_ms(subscriber, NNG_OPT_RECVTIMEO, TIMEOUT_MS), 0);
-    assert_int_equal(nng_socket_set(subscriber, NNG_OPT_SUB_SUBSCRIBE, "", 0), 0);
-    assert_int_equal(nng_dial(subscriber, url, NULL, 0), 0);
-    assert_int_equal(tob_committer_start(committer), TOB_OK);
-    assert_int_equal(tob_rpc_server_start(server), TOB_OK);
-    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", tob_rpc_server_port(server));
-    assert_int_equal(tob_rpc_client_new(&(tob_rpc_client_options){.urls = url}, &client), TOB_OK);
-}
-
-static void stop(void) {
-    tob_rpc_client_free(client);
-    tob_rpc_server_stop(server);
-    tob_committer_stop(committer);
-    tob_rpc_server_free(server);
-    tob_committer_free(committer);
-    assert_true(tob_nng_close(subscriber));
-}
+#include "committer_rig.h"
 
 static int setup(void **state) {
-    (void)state;
-    snprintf(dir, sizeof(dir), "/tmp/tob-committer-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(tob_directory_new(&directory), TOB_OK);
-    assert_int_equal(tob_process_new("ingestd", &process), TOB_OK);
-    assert_int_equal(tob_directory_put_client(
-                         directory, &(tob_directory_client){.id = "c-1", .name = "laptop", .type = "native"}),
-                     TOB_OK);
-    start();
+    rig *r = rig_new();
+    rig_start(r);
+    *state = r;
     return 0;
 }
 
 static int teardown(void **state) {
-    (void)state;
-    char remove_dir[128];
-    stop();
-    tob_directory_free(directory);
-    tob_process_free(process);
-    snprintf(remove_dir, sizeof(remove_dir), "rm -r %s", dir);
-    return system(remove_dir);
-}
-
-static ProtobufCMessage *call_packed(const char *method, const void *body, size_t n,
-                                     const ProtobufCMessageDescriptor *request_type,
-                                     const ProtobufCMessageDescriptor *type) {
-    ProtobufCMessage *request = protobuf_c_message_unpack(request_type, NULL, n, body);
-    ProtobufCMessage *response = NULL;
-    assert_int_equal(tob_rpc_client_call_wait(client, method, request, type, TIMEOUT_MS, &response, NULL),
-                     TOB_OK);
-    protobuf_c_message_free_unpacked(request, NULL);
-    return response;
-}
-
-static void submit(const char *id, int64_t time, int64_t sent) {
-    tob_batch_builder *builder = NULL;
-    tob_buffer packed;
-    tob_client_sample sample = {.time_unix_ms = time,
-                                .present = 1u << TOB_CLIENT_BYTES_SENT,
-                                .values = {sent}};
-    tob_buffer_init(&packed, 1 << 20);
-    assert_int_equal(tob_batch_builder_new("a", 1, 1 << 20, &builder), TOB_OK);
-    assert_int_equal(tob_batch_add_client(builder, id, "k", false, &sample, 1), TOB_OK);
-    assert_int_equal(tob_batch_pack(builder, 1, &packed), TOB_OK);
-    ProtobufCMessage *response = call_packed("/tobogganing.v1.Ingest/Submit", packed.data, packed.len,
-                                             &tobogganing__v1__submit_request__descriptor,
-                                             &tobogganing__v1__submit_response__descriptor);
-    const Tobogganing__V1__SubmitResponse *r = (const Tobogganing__V1__SubmitResponse *)response;
-    assert_int_equal(r->stored_series, 1);
-    assert_int_equal(r->stored_samples, 1);
-    assert_non_null(r->durable);
-    assert_in_range(r->next_report_in_ms, 54000, 66000);
-    protobuf_c_message_free_unpacked(response, NULL);
-    tob_batch_builder_free(builder);
-    tob_buffer_fini(&packed);
-}
-
-static Tobogganing__V1__SnapshotResponse *snapshot(uint64_t cursor, uint32_t max_rows) {
-    Tobogganing__V1__SnapshotRequest request = TOBOGGANING__V1__SNAPSHOT_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
-    request.cursor = cursor;
-    request.max_rows = max_rows;
-    assert_int_equal(tob_rpc_client_call_wait(client, "/tobogganing.v1.Bus/Snapshot", &request.base,
-                                              &tobogganing__v1__snapshot_response__descriptor, TIMEOUT_MS,
-                                              &response, NULL),
-                     TOB_OK);
-    return (Tobogganing__V1__SnapshotResponse *)response;
-}
-
-static Tobogganing__V1__BusMessage *receive(void) {
-    nng_msg *msg = NULL;
-    assert_int_equal(nng_recvmsg(subscriber, &msg, 0), 0);
-    Tobogganing__V1__BusMessage *message =
-        tobogganing__v1__bus_message__unpack(NULL, nng_msg_len(msg), nng_msg_body(msg));
-    assert_non_null(message);
-    // The documented subscription prefix.
-    assert_int_equal(((uint8_t *)nng_msg_body(msg))[0], 0x08);
-    assert_int_equal(((uint8_t *)nng_msg_body(msg))[1], message->topic);
-    nng_msg_free(msg);
-    return message;
+    rig *r = *state;
+    rig_stop(r);
+    rig_free(r);
+    return 0;
 }
 
 static void an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels(void **state) {
-    (void)state;
-    submit("c-1", 1000, 42);
+    rig *r = *state;
+    tob_position at = rig_submit(r, "c-1", 1000, 42);
     for (;;) {
-        Tobogganing__V1__BusMessage *message = receive();
+        Tobogganing__V1__BusMessage *message = rig_receive(r);
         bool rows = message->heartbeat == NULL;
         if (rows) {
-            assert_int_equal(message->instance, 99);
+            assert_int_equal(message->instance, RIG_INSTANCE);
             assert_int_equal(message->topic, 1 + tob_id_hash("c-1", 3) % TOB_BUS_BUCKETS);
             assert_int_equal(message->sequence, 1);
             assert_int_equal(message->n_clients, 1);
@@ -213,6 +29,8 @@ static void an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels(void **s
             assert_string_equal(message->clients[0]->type, "native");
             assert_int_equal(message->clients[0]->bytes_sent, 42);
             assert_int_equal(message->clients[0]->present, 1);
+            assert_int_equal(message->position->segment, at.segment);
+            assert_true(message->position->offset > at.offset); // behind the record that it has
         } else {
             assert_int_equal(message->topic, TOB_BUS_TOPIC_HEARTBEAT);
             assert_int_equal(message->heartbeat->n_last_sequences, TOB_BUS_BUCKETS);
@@ -225,18 +43,42 @@ static void an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels(void **s
     }
 }
 
+// An exporter goes on from there: nothing before it may be still unpublished.
+static void a_heartbeat_is_never_ahead_of_the_rows(void **state) {
+    rig *r = *state;
+    uint64_t seen[TOB_BUS_BUCKETS] = {0};
+    for (int64_t i = 1; i <= 50; i++) {
+        rig_submit(r, "c-1", i, i);
+    }
+    tob_committer_stats stats;
+    tob_committer_get_stats(r->committer, &stats);
+    bool caught_up = false;
+    while (!caught_up) {
+        Tobogganing__V1__BusMessage *message = rig_receive(r);
+        if (message->heartbeat) {
+            for (size_t b = 0; b < TOB_BUS_BUCKETS; b++) {
+                assert_int_equal(message->heartbeat->last_sequences[b], seen[b]);
+            }
+            caught_up = message->position->offset >= stats.journal_end.offset;
+        } else {
+            seen[message->topic - 1] = message->sequence;
+        }
+        tobogganing__v1__bus_message__free_unpacked(message, NULL);
+    }
+    assert_true(seen[tob_id_hash("c-1", 3) % TOB_BUS_BUCKETS] > 0);
+}
+
 static void what_was_acked_is_there_after_a_restart(void **state) {
-    (void)state;
-    submit("c-1", 1000, 42);
-    submit("c-1", 2000, 43);
-    submit("c-1", 1500, 1); // late: changes nothing
-    Tobogganing__V1__SnapshotResponse *before = snapshot(0, 0);
-    stop();
-    start();
-    Tobogganing__V1__SnapshotResponse *page = snapshot(0, 0);
+    rig *r = *state;
+    rig_submit(r, "c-1", 1000, 42);
+    rig_submit(r, "c-1", 2000, 43);
+    rig_submit(r, "c-1", 1500, 1); // late: changes nothing
+    Tobogganing__V1__SnapshotResponse *before = rig_snapshot(r, 0, 0, 0);
+    rig_stop(r);
+    rig_start(r);
+    Tobogganing__V1__SnapshotResponse *page = rig_snapshot(r, 0, 0, 0);
     assert_int_equal(page->n_clients, 1);
     assert_int_equal(page->clients[0]->bytes_sent, 43);
-    assert_int_equal(page->clients[0]->version, before->clients[0]->version);
     assert_int_equal(page->clients[0]->last_check_in_unix_ms, before->clients[0]->last_check_in_unix_ms);
     assert_int_not_equal(page->epoch, before->epoch);
     assert_int_equal(page->instance, before->instance);
@@ -244,36 +86,65 @@ static void what_was_acked_is_there_after_a_restart(void **state) {
     tobogganing__v1__snapshot_response__free_unpacked(before, NULL);
 }
 
-static void a_snapshot_pages_through_every_row_once(void **state) {
-    (void)state;
-    enum { CLIENTS = 25, HEADENDS = 7, PAGE = 10 };
+static void a_repeat_is_answered_as_the_first_and_counted_once(void **state) {
+    rig *r = *state;
+    tob_committer_stats stats;
+    tob_position first = rig_submit(r, "c-1", 1000, 42);
+    for (int i = 0; i < 3; i++) {
+        Tobogganing__V1__SubmitResponse *again = rig_submit_as(r, r->number, "c-1", 1000, 42);
+        assert_true(again->repeated);
+        assert_int_equal(again->stored_series, 1);
+        assert_int_equal(again->stored_samples, 1);
+        assert_true(again->durable->segment > first.segment || again->durable->offset > first.offset);
+        tobogganing__v1__submit_response__free_unpacked(again, NULL);
+    }
+    tob_committer_get_stats(r->committer, &stats);
+    assert_int_equal(stats.stored_batches, 1);
+    assert_int_equal(stats.stored_samples, 1);
+    assert_int_equal(stats.repeated_batches, 3);
+    rig_stop(r);
+    rig_start(r);
+    Tobogganing__V1__SubmitResponse *again = rig_submit_as(r, r->number, "c-1", 1000, 42);
+    assert_true(again->repeated);
+    tobogganing__v1__submit_response__free_unpacked(again, NULL);
+    tob_committer_get_stats(r->committer, &stats);
+    assert_int_equal(stats.stored_batches, 1);
+}
+
+static void submit_many(rig *r, int clients, int headends) {
     tob_batch_builder *builder = NULL;
-    tob_buffer packed;
     char id[16];
-    tob_buffer_init(&packed, 1 << 20);
-    assert_int_equal(tob_batch_builder_new("a", 1, 1 << 20, &builder), TOB_OK);
-    for (int i = 0; i < CLIENTS; i++) {
+    assert_int_equal(tob_batch_builder_new("many", 1, 4 << 20, &builder), TOB_OK);
+    for (int i = 0; i < clients; i++) {
         snprintf(id, sizeof(id), "c-%d", i);
+        rig_register(r, id, id);
         assert_int_equal(tob_batch_add_client(builder, id, "k", false,
                                               &(tob_client_sample){.time_unix_ms = 1}, 1),
                          0);
     }
-    for (int i = 0; i < HEADENDS; i++) {
+    for (int i = 0; i < headends; i++) {
         snprintf(id, sizeof(id), "h-%d", i);
+        tob_directory_headend headend = {.id = id, .name = id, .region = "", .datacenter = ""};
+        assert_int_equal(tob_directory_put_headend(r->directory, &headend), TOB_OK);
         assert_int_equal(tob_batch_add_headend(builder, id, "", "k", &(tob_headend_sample){.time_unix_ms = 1},
                                                1),
                          0);
     }
-    assert_int_equal(tob_batch_pack(builder, 1, &packed), TOB_OK);
-    protobuf_c_message_free_unpacked(call_packed("/tobogganing.v1.Ingest/Submit", packed.data, packed.len,
-                                                 &tobogganing__v1__submit_request__descriptor,
-                                                 &tobogganing__v1__submit_response__descriptor),
-                                     NULL);
+    tobogganing__v1__submit_response__free_unpacked(rig_send(r, builder, 1), NULL);
+    tob_batch_builder_free(builder);
+}
+
+static void a_snapshot_pages_through_every_row_once(void **state) {
+    rig *r = *state;
+    enum { CLIENTS = 25, HEADENDS = 7, PAGE = 10 };
+    char id[16];
     size_t clients = 0, headends = 0;
     uint64_t cursor = 0;
+    submit_many(r, CLIENTS, HEADENDS);
     do {
-        Tobogganing__V1__SnapshotResponse *page = snapshot(cursor, PAGE);
+        Tobogganing__V1__SnapshotResponse *page = rig_snapshot(r, cursor, PAGE, 0);
         assert_true(page->n_clients + page->n_headends <= PAGE);
+        assert_non_null(page->position);
         for (size_t i = 0; i < page->n_clients; i++) {
             snprintf(id, sizeof(id), "c-%zu", clients++);
             assert_string_equal(page->clients[i]->client_id, id);
@@ -284,12 +155,32 @@ static void a_snapshot_pages_through_every_row_once(void **state) {
     } while (cursor);
     assert_int_equal(clients, CLIENTS);
     assert_int_equal(headends, HEADENDS);
-    tob_batch_builder_free(builder);
-    tob_buffer_fini(&packed);
 }
 
-static uint64_t counted(uint64_t process_id) {
-    Tobogganing__V1__SnapshotResponse *page = snapshot(0, 0);
+static void snapshots_of_disjoint_buckets_are_disjoint_and_complete(void **state) {
+    rig *r = *state;
+    enum { CLIENTS = 300 };
+    const uint64_t masks[] = {0x5555555555555555u, 0xaaaaaaaaaaaaaaaau};
+    size_t clients = 0;
+    submit_many(r, CLIENTS, 3);
+    for (size_t m = 0; m < 2; m++) {
+        uint64_t cursor = 0;
+        do {
+            Tobogganing__V1__SnapshotResponse *page = rig_snapshot(r, cursor, 50, masks[m]);
+            for (size_t i = 0; i < page->n_clients; i++) {
+                const char *id = page->clients[i]->client_id;
+                assert_true(masks[m] >> (tob_id_hash(id, strlen(id)) % TOB_BUS_BUCKETS) & 1);
+            }
+            clients += page->n_clients;
+            cursor = page->next_cursor;
+            tobogganing__v1__snapshot_response__free_unpacked(page, NULL);
+        } while (cursor);
+    }
+    assert_int_equal(clients, CLIENTS);
+}
+
+static uint64_t counted(rig *r, uint64_t process_id) {
+    Tobogganing__V1__SnapshotResponse *page = rig_snapshot(r, 0, 0, 0);
     uint64_t value = 0;
     for (size_t i = 0; i < page->manager->n_processes; i++) {
         const Tobogganing__V1__Process *p = page->manager->processes[i];
@@ -299,49 +190,234 @@ static uint64_t counted(uint64_t process_id) {
     return value;
 }
 
-static void counters_of_other_processes_survive_a_restart(void **state) {
-    (void)state;
+static void report(rig *r, uint64_t process_id, uint64_t value) {
     Tobogganing__V1__Process gateway = TOBOGGANING__V1__PROCESS__INIT;
     Tobogganing__V1__Counter counter = TOBOGGANING__V1__COUNTER__INIT;
     Tobogganing__V1__Counter *counters[] = {&counter};
     ProtobufCMessage *response = NULL;
-    gateway.id = 12345;
+    gateway.id = process_id;
     gateway.kind = (char *)"gateway";
     gateway.counters = counters;
     gateway.n_counters = 1;
-    counter.value = 17;
-    assert_int_equal(tob_rpc_client_call_wait(client, "/tobogganing.v1.Processes/Report", &gateway.base,
-                                              &tobogganing__v1__report_response__descriptor, TIMEOUT_MS,
-                                              &response, NULL),
+    counter.value = value;
+    assert_int_equal(rig_call(r, "/tobogganing.v1.Processes/Report", &gateway.base,
+                              &tobogganing__v1__report_response__descriptor, &response, NULL),
                      TOB_OK);
     protobuf_c_message_free_unpacked(response, NULL);
-    assert_int_equal(counted(12345), 17);
-    stop();
-    start();
-    assert_int_equal(counted(12345), 17);
+}
+
+static void counters_of_other_processes_survive_a_restart(void **state) {
+    rig *r = *state;
+    report(r, 12345, 17);
+    assert_int_equal(counted(r, 12345), 17);
+    rig_stop(r);
+    rig_start(r);
+    assert_int_equal(counted(r, 12345), 17);
+}
+
+// An exporter may show them from here on, so a kill must not take them back.
+static void counters_are_in_the_journal_when_their_report_is_answered(void **state) {
+    rig *r = *state;
+    Tobogganing__V1__ReplayRequest request = TOBOGGANING__V1__REPLAY_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    uint64_t value = 0;
+    report(r, 12345, 17);
+    request.instance = RIG_INSTANCE;
+    request.view = TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_RECORDS;
+    assert_int_equal(rig_call(r, "/tobogganing.v1.Bus/Replay", &request.base,
+                              &tobogganing__v1__replay_response__descriptor, &response, NULL),
+                     TOB_OK);
+    const Tobogganing__V1__ReplayResponse *page = (const Tobogganing__V1__ReplayResponse *)response;
+    for (size_t i = 0; i < page->n_records; i++) {
+        const ProtobufCBinaryData *bytes = &page->records[i]->record;
+        Tobogganing__V1__Record *record = tobogganing__v1__record__unpack(NULL, bytes->len, bytes->data);
+        assert_non_null(record);
+        for (size_t p = 0; p < record->n_processes; p++) {
+            value = record->processes[p]->id == 12345 ? record->processes[p]->counters[0]->value : value;
+        }
+        tobogganing__v1__record__free_unpacked(record, NULL);
+    }
+    assert_int_equal(value, 17);
+    protobuf_c_message_free_unpacked(response, NULL);
 }
 
 static void a_page_over_the_limit_is_refused(void **state) {
-    (void)state;
+    rig *r = *state;
     Tobogganing__V1__SnapshotRequest request = TOBOGGANING__V1__SNAPSHOT_REQUEST__INIT;
     ProtobufCMessage *response = NULL;
     tob_rpc_failure failure;
     request.max_rows = TOB_SNAPSHOT_MAX_ROWS + 1;
-    assert_int_equal(tob_rpc_client_call_wait(client, "/tobogganing.v1.Bus/Snapshot", &request.base,
-                                              &tobogganing__v1__snapshot_response__descriptor, TIMEOUT_MS,
-                                              &response, &failure),
+    assert_int_equal(rig_call(r, "/tobogganing.v1.Bus/Snapshot", &request.base,
+                              &tobogganing__v1__snapshot_response__descriptor, &response, &failure),
                      TOB_INVALID);
     assert_string_equal(failure.message, "max_rows: over 10000");
+}
+
+static void delete_client(rig *r, const char *id) {
+    Tobogganing__V1__DeleteClientRequest request = TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    request.client_id = (char *)id;
+    assert_int_equal(rig_call(r, "/tobogganing.v1.Registry/DeleteClient", &request.base,
+                              &tobogganing__v1__delete_client_response__descriptor, &response, NULL),
+                     TOB_OK);
+    protobuf_c_message_free_unpacked(response, NULL);
+}
+
+static void a_removed_row_is_gone_published_and_stays_away(void **state) {
+    rig *r = *state;
+    uint64_t sent = 0;
+    bool published = false;
+    rig_submit(r, "c-1", 1000, 42);
+    delete_client(r, "c-1");
+    delete_client(r, "c-1"); // nothing is left to remove, and that is fine
+    assert_int_equal(rig_rows_of(r, "c-1", &sent), 0);
+    while (!published) {
+        Tobogganing__V1__BusMessage *message = rig_receive(r);
+        published = message->n_removed_clients == 1;
+        if (published) {
+            assert_string_equal(message->removed_clients[0], "c-1");
+        }
+        tobogganing__v1__bus_message__free_unpacked(message, NULL);
+    }
+    rig_stop(r);
+    rig_start(r);
+    assert_int_equal(rig_rows_of(r, "c-1", &sent), 0);
+    rig_submit(r, "c-1", 500, 7); // registered again: begins without the old values
+    assert_int_equal(rig_rows_of(r, "c-1", &sent), 1);
+    assert_int_equal(sent, 7);
+}
+
+static void rows_that_nobody_is_registered_for_are_swept_at_the_start(void **state) {
+    rig *r = *state;
+    uint64_t sent = 0, until = tob_clock_monotonic_ms() + RIG_TIMEOUT_MS;
+    rig_submit(r, "c-1", 1000, 42);
+    rig_submit(r, "stranger", 1000, 43);
+    rig_stop(r);
+    rig_start(r);
+    while (rig_rows_of(r, "stranger", &sent) > 0) {
+        assert_true(tob_clock_monotonic_ms() < until);
+    }
+    assert_int_equal(rig_rows_of(r, "c-1", &sent), 1);
+}
+
+// ---- a disk that hangs
+
+typedef struct outcome {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned done;
+    tob_error error;
+    uint32_t retry_after_ms;
+} outcome;
+
+static void on_done(void *user, const tob_rpc_result *result) {
+    outcome *o = user;
+    pthread_mutex_lock(&o->lock);
+    o->done++;
+    o->error = result->error;
+    o->retry_after_ms = result->retry_after_ms;
+    pthread_cond_signal(&o->changed);
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void submit_later(rig *r, uint64_t number, outcome *o) {
+    tob_batch_builder *builder = NULL;
+    tob_buffer packed;
+    tob_buffer_init(&packed, 1 << 20);
+    assert_int_equal(tob_batch_builder_new("b", 1, 1 << 20, &builder), TOB_OK);
+    assert_int_equal(tob_batch_add_client(builder, "c-1", "k", false, &(tob_client_sample){.time_unix_ms = 1},
+                                          1),
+                     TOB_OK);
+    assert_int_equal(tob_batch_pack(builder, number, &packed), TOB_OK);
+    assert_int_equal(tob_rpc_client_call(r->client, "/tobogganing.v1.Ingest/Submit", packed.data, packed.len,
+                                         RIG_TIMEOUT_MS, on_done, o),
+                     TOB_OK);
+    tob_batch_builder_free(builder);
+    tob_buffer_fini(&packed);
+}
+
+static void while_the_journal_hangs_callers_are_refused_with_a_retry_and_later_served(void **state) {
+    rig *r = *state;
+    rig_hang hang;
+    outcome waited = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    rig_submit(r, "c-1", 1000, 42);
+    rig_hang_begin(&hang, r);
+    submit_later(r, 1, &waited); // arrives while nothing seems wrong yet
+    pthread_mutex_lock(&waited.lock);
+    while (!waited.done) {
+        pthread_cond_wait(&waited.changed, &waited.lock);
+    }
+    pthread_mutex_unlock(&waited.lock);
+    assert_int_equal(waited.error, TOB_BUSY);
+    assert_in_range(waited.retry_after_ms, TOB_STALL_MS, TOB_STALL_MAX_RETRY_MS);
+    assert_true(tob_committer_stalled(r->committer));
+    uint64_t before = tob_clock_monotonic_ms();
+    waited.done = 0;
+    submit_later(r, 2, &waited);
+    pthread_mutex_lock(&waited.lock);
+    while (!waited.done) {
+        pthread_cond_wait(&waited.changed, &waited.lock);
+    }
+    pthread_mutex_unlock(&waited.lock);
+    assert_int_equal(waited.error, TOB_BUSY);
+    assert_true(tob_clock_monotonic_ms() - before < TOB_STALL_MS); // at once
+    rig_hang_end(&hang);
+    while (tob_committer_stalled(r->committer)) {
+        assert_true(tob_clock_monotonic_ms() - before < RIG_TIMEOUT_MS);
+    }
+    Tobogganing__V1__SubmitResponse *response = rig_submit_as(r, ++r->number, "c-1", 2000, 43);
+    assert_int_equal(response->stored_series, 1);
+    tobogganing__v1__submit_response__free_unpacked(response, NULL);
+    tob_committer_stats stats;
+    tob_committer_get_stats(r->committer, &stats);
+    assert_int_equal(stats.stored_batches, 2); // those that were refused are not in it
+}
+
+static void agents_are_asked_to_report_less_often_as_memory_runs_out(void **state) {
+    rig *r = *state;
+    tob_arena_budget memory;
+    Tobogganing__V1__SubmitResponse response;
+    static const struct {
+        size_t used;
+        uint32_t at_least, at_most;
+    } rows[] = {{0, 54000, 66000}, {500, 54000, 66000}, {750, 135000, 165000}, {1000, 216000, 264000}};
+    rig_stop(r);
+    tob_arena_budget_init(&memory, 1000);
+    r->options.request_memory = &memory;
+    rig_start(r);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        atomic_store(&memory.used, rows[i].used);
+        for (int n = 0; n < 100; n++) {
+            tob_submit_response_init(r->committer, &response);
+            assert_in_range(response.next_report_in_ms, rows[i].at_least, rows[i].at_most);
+        }
+    }
+    rig_stop(r);
+    r->options.request_memory = NULL;
+    rig_start(r);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_heartbeat_is_never_ahead_of_the_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_acked_is_there_after_a_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_repeat_is_answered_as_the_first_and_counted_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_pages_through_every_row_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(snapshots_of_disjoint_buckets_are_disjoint_and_complete, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(counters_of_other_processes_survive_a_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(counters_are_in_the_journal_when_their_report_is_answered, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_page_over_the_limit_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_removed_row_is_gone_published_and_stays_away, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_that_nobody_is_registered_for_are_swept_at_the_start, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            while_the_journal_hangs_callers_are_refused_with_a_retry_and_later_served, setup, teardown),
+        cmocka_unit_test_setup_teardown(agents_are_asked_to_report_less_often_as_memory_runs_out, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,6 +101,47 @@ static void headends_and_clusters_are_kept_and_counted(void **state) {
     assert_int_equal(tob_directory_clusters(d), 2);
 }
 
+static void what_is_removed_is_not_found_and_all_others_still_are(void **state) {
+    tob_directory *d = *state;
+    enum { N = 100 };
+    char id[32];
+    assert_false(tob_directory_remove_client(d, "nobody"));
+    assert_false(tob_directory_remove_headend(d, "nobody"));
+    for (uint32_t i = 0; i < N; i++) {
+        snprintf(id, sizeof(id), "c-%u", i);
+        put_client(d, id, id, "native", (uint8_t)i, i % 10 == 0);
+        tob_directory_headend headend = {.id = id, .name = id, .region = "eu", .datacenter = "fra1"};
+        assert_int_equal(tob_directory_put_headend(d, &headend), TOB_OK);
+    }
+    for (uint32_t i = 0; i < N; i += 3) {
+        snprintf(id, sizeof(id), "c-%u", i);
+        assert_true(tob_directory_remove_client(d, id));
+        assert_false(tob_directory_remove_client(d, id));
+        assert_true(tob_directory_remove_headend(d, id));
+    }
+    uint64_t counted = 0, headends = 0;
+    tob_directory_read_lock(d);
+    for (uint32_t i = 0; i < N; i++) {
+        int n = snprintf(id, sizeof(id), "c-%u", i);
+        const tob_directory_client *c = tob_directory_find_client(d, id, (size_t)n);
+        const tob_directory_headend *h = tob_directory_find_headend(d, id, (size_t)n);
+        assert_int_equal(c == NULL, i % 3 == 0);
+        assert_int_equal(h == NULL, i % 3 == 0);
+        if (c) {
+            assert_string_equal(c->id, id);
+            assert_int_equal(c->key_hash[0], i);
+            assert_string_equal(h->name, id);
+            counted += !c->revoked;
+            headends++;
+        }
+    }
+    tob_directory_read_unlock(d);
+    assert_int_equal(tob_directory_clients(d), counted);
+    assert_int_equal(tob_directory_headends(d), headends);
+    put_client(d, "c-0", "again", "docker", 7, false);
+    assert_int_equal(tob_directory_clients(d), counted + 1);
+}
+
 #define MANY 20000
 
 typedef struct reading {
@@ -155,6 +196,7 @@ int main(void) {
         TEST(a_client_is_found_by_its_id_only_and_its_strings_are_copies),
         TEST(a_revoked_client_is_still_found_and_no_longer_counted),
         TEST(headends_and_clusters_are_kept_and_counted),
+        TEST(what_is_removed_is_not_found_and_all_others_still_are),
         TEST(readers_see_whole_rows_while_it_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

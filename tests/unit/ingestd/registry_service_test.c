@@ -7,6 +7,7 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 
 #include "tobogganing/v1/registry.pb-c.h"
 
+#include "ingestd/committer.h"
 #include "ingestd/registry_service.h"
 #include "rpc/client.h"
 #include "util/clock.h"
@@ -31,6 +33,7 @@ typedef struct fixture {
     tob_jwt *jwt;
     tob_secrets *secrets;
     tob_process *process;
+    tob_committer *committer;
     tob_registry_service *service;
     tob_rpc_server *server;
     tob_rpc_client *client;
@@ -61,7 +64,23 @@ static int set_up(void **state) {
     assert_int_equal(tob_jwt_new(&(tob_jwt_options){.issuer_key_path = path}, problem, &f->jwt), TOB_OK);
     assert_int_equal(tob_secrets_new("admin-token,another-one", NULL, &f->secrets), TOB_OK);
     assert_int_equal(tob_process_new("ingestd", &f->process), TOB_OK);
-    tob_registry_service_options options = {.registry = f->registry,
+    char journal[128];
+    tob_store_recovery recovery;
+    tob_journal_problem journal_problem;
+    bool bus_failed = false;
+    snprintf(journal, sizeof(journal), "%s/journal", f->dir);
+    tob_committer_options committer = {.store = {.journal = {.dir = journal,
+                                                             .segment_bytes = TOB_JOURNAL_MIN_SEGMENT}},
+                                       .bus_url = "tcp://127.0.0.1:0",
+                                       .instance = 1,
+                                       .report_interval_ms = 60000,
+                                       .directory = f->directory,
+                                       .process = f->process};
+    assert_int_equal(tob_committer_new(&committer, &f->committer, &recovery, &journal_problem, &bus_failed),
+                     TOB_OK);
+    assert_int_equal(tob_committer_start(f->committer), TOB_OK);
+    tob_registry_service_options options = {.committer = f->committer,
+                                            .registry = f->registry,
                                             .directory = f->directory,
                                             .jwt = f->jwt,
                                             .admin_secrets = f->secrets,
@@ -81,27 +100,27 @@ static int set_up(void **state) {
     return 0;
 }
 
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
 static int tear_down(void **state) {
     fixture *f = *state;
     tob_rpc_client_stop(f->client);
     tob_rpc_client_free(f->client);
     tob_rpc_server_stop(f->server);
     tob_registry_service_stop(f->service);
+    tob_committer_stop(f->committer);
     tob_rpc_server_free(f->server);
     tob_registry_service_free(f->service);
+    tob_committer_free(f->committer);
     tob_registry_close(f->registry);
     tob_directory_free(f->directory);
     tob_jwt_free(f->jwt);
     tob_secrets_free(f->secrets);
     tob_process_free(f->process);
-    static const char *const names[] = {"issuer-key.jwk", "registry.db", "registry.db-wal",
-                                        "registry.db-shm"};
-    for (size_t i = 0; i < 4; i++) {
-        char path[128];
-        snprintf(path, sizeof(path), "%s/%s", f->dir, names[i]);
-        unlink(path);
-    }
-    int failed = rmdir(f->dir);
+    int failed = nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free(f);
     return failed;
 }
@@ -239,6 +258,57 @@ static void a_revoked_key_is_refused_as_soon_as_the_answer_is_there(void **state
     assert_int_equal(call(f, METHOD("RevokeClient"), &request, &tobogganing__v1__client__descriptor, &none),
                      TOB_NOT_FOUND);
     assert_string_equal(f->failure.message, "client_id: no such client");
+}
+
+static bool is_known(fixture *f, const char *id) {
+    tob_directory_read_lock(f->directory);
+    bool known = tob_directory_find_client(f->directory, id, strlen(id)) ||
+                 tob_directory_find_headend(f->directory, id, strlen(id));
+    tob_directory_read_unlock(f->directory);
+    return known;
+}
+
+static void who_is_deleted_is_unknown_as_soon_as_the_answer_is_there_and_may_come_back(void **state) {
+    fixture *f = *state;
+    Tobogganing__V1__AddClientResponse *a = add_client_ok(f, "x", "");
+    Tobogganing__V1__DeleteClientRequest request = TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT;
+    Tobogganing__V1__DeleteClientResponse *none = NULL;
+    request.client_id = (char *)"x";
+    assert_int_equal(call(f, METHOD("DeleteClient"), &request,
+                          &tobogganing__v1__delete_client_response__descriptor, &none),
+                     TOB_OK);
+    drop(none);
+    assert_false(is_known(f, "x"));
+    assert_int_equal(tob_directory_clients(f->directory), 0);
+    assert_int_equal(call(f, METHOD("DeleteClient"), &request,
+                          &tobogganing__v1__delete_client_response__descriptor, &none),
+                     TOB_NOT_FOUND);
+    assert_string_equal(f->failure.message, "client_id: no such client");
+    Tobogganing__V1__AddClientResponse *b = add_client_ok(f, "x", "");
+    assert_false(key_opens(f, "x", a->api_key));
+    assert_true(key_opens(f, "x", b->api_key));
+    drop(a);
+    drop(b);
+
+    Tobogganing__V1__DeleteHeadendRequest headend = TOBOGGANING__V1__DELETE_HEADEND_REQUEST__INIT;
+    Tobogganing__V1__DeleteHeadendResponse *nothing = NULL;
+    add_headend_ok(f, "h", "");
+    headend.headend_id = (char *)"h";
+    assert_int_equal(call(f, METHOD("DeleteHeadend"), &headend,
+                          &tobogganing__v1__delete_headend_response__descriptor, &nothing),
+                     TOB_OK);
+    drop(nothing);
+    assert_false(is_known(f, "h"));
+    assert_int_equal(tob_directory_headends(f->directory), 0);
+    assert_int_equal(call(f, METHOD("DeleteHeadend"), &headend,
+                          &tobogganing__v1__delete_headend_response__descriptor, &nothing),
+                     TOB_NOT_FOUND);
+    assert_string_equal(f->failure.message, "headend_id: no such headend");
+    headend.headend_id = (char *)"a b";
+    assert_int_equal(call(f, METHOD("DeleteHeadend"), &headend,
+                          &tobogganing__v1__delete_headend_response__descriptor, &nothing),
+                     TOB_INVALID);
+    add_headend_ok(f, "h", "");
 }
 
 static void headends_take_region_and_datacenter_from_their_cluster(void **state) {
@@ -458,14 +528,16 @@ static void every_method_needs_the_admin_token_and_attempts_are_counted(void **s
     static const char *const methods[] = {METHOD("AddCluster"),   METHOD("ListClusters"),
                                           METHOD("AddClient"),    METHOD("ListClients"),
                                           METHOD("RevokeClient"), METHOD("AddHeadend"),
-                                          METHOD("ListHeadends"), METHOD("IssueHeadendToken")};
+                                          METHOD("ListHeadends"), METHOD("IssueHeadendToken"),
+                                          METHOD("DeleteClient"), METHOD("DeleteHeadend")};
+    enum { METHODS = sizeof(methods) / sizeof(methods[0]) };
     static const char *const tokens[] = {NULL, "wrong", "admin-token,another-one", "admin-toke"};
     Tobogganing__V1__ListRequest empty =
         TOBOGGANING__V1__LIST_REQUEST__INIT; // all fields empty: fits every method
     tob_rpc_client *admin = f->client;
     for (size_t i = 0; i < 4; i++) {
         f->client = client_with(f, tokens[i]);
-        for (size_t m = 0; m < 8; m++) {
+        for (size_t m = 0; m < METHODS; m++) {
             void *none = NULL;
             assert_int_equal(call(f, methods[m], &empty, &tobogganing__v1__list_clients_response__descriptor,
                                   &none),
@@ -476,7 +548,7 @@ static void every_method_needs_the_admin_token_and_attempts_are_counted(void **s
         tob_rpc_client_free(f->client);
     }
     f->client = admin;
-    assert_int_equal(attempts(f, "failure"), 32);
+    assert_int_equal(attempts(f, "failure"), 4 * METHODS);
     assert_int_equal(attempts(f, "success"), 0);
     assert_int_equal(tob_directory_clients(f->directory) + tob_directory_clusters(f->directory), 0);
     drop(add_client_ok(f, "x", ""));
@@ -579,6 +651,7 @@ int main(void) {
         TEST(an_added_client_is_known_with_its_key_at_once),
         TEST(the_key_itself_is_stored_nowhere),
         TEST(a_revoked_key_is_refused_as_soon_as_the_answer_is_there),
+        TEST(who_is_deleted_is_unknown_as_soon_as_the_answer_is_there_and_may_come_back),
         TEST(headends_take_region_and_datacenter_from_their_cluster),
         TEST(a_headends_token_verifies_as_its_own),
         TEST(taken_ids_and_missing_clusters_are_refused_with_the_field),

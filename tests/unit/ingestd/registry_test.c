@@ -186,6 +186,37 @@ static void a_cluster_that_does_not_exist_is_refused(void **state) {
     assert_int_equal(tob_registry_get_headend(f->registry, "x", note_headend, &none), TOB_NOT_FOUND);
 }
 
+static tob_error see_nothing(void *user, const tob_registry_client *client) {
+    (void)user, (void)client;
+    return TOB_OK;
+}
+
+static tob_error see_no_headend(void *user, const tob_registry_headend *headend) {
+    (void)user, (void)headend;
+    return TOB_OK;
+}
+
+static void what_is_deleted_is_gone_after_a_restart_too_and_its_id_is_free(void **state) {
+    fixture *f = *state;
+    assert_int_equal(add_client(f, "x", ""), TOB_OK);
+    assert_int_equal(add_client(f, "y", ""), TOB_OK);
+    assert_int_equal(tob_registry_add_headend(
+                         f->registry, &(tob_registry_headend){.id = "x", .name = "x", .cluster_id = ""}),
+                     TOB_OK);
+    assert_int_equal(tob_registry_revoke_client(f->registry, "x", 1000), TOB_OK);
+    assert_int_equal(tob_registry_delete_client(f->registry, "x"), TOB_OK);
+    assert_int_equal(tob_registry_delete_client(f->registry, "x"), TOB_NOT_FOUND);
+    assert_int_equal(tob_registry_get_headend(f->registry, "x", see_no_headend, NULL), TOB_OK);
+    assert_int_equal(tob_registry_delete_headend(f->registry, "x"), TOB_OK);
+    assert_int_equal(tob_registry_delete_headend(f->registry, "x"), TOB_NOT_FOUND);
+    tob_registry_close(f->registry);
+    f->registry = open_ok(f);
+    assert_int_equal(tob_registry_get_client(f->registry, "x", see_nothing, NULL), TOB_NOT_FOUND);
+    assert_int_equal(tob_registry_get_client(f->registry, "y", see_nothing, NULL), TOB_OK);
+    assert_int_equal(tob_registry_get_headend(f->registry, "x", see_no_headend, NULL), TOB_NOT_FOUND);
+    assert_int_equal(add_client(f, "x", ""), TOB_OK);
+}
+
 static tob_error see_revoked(void *user, const tob_registry_client *client) {
     *(uint64_t *)user = client->revoked_unix_ms;
     return TOB_OK;
@@ -339,6 +370,7 @@ int main(void) {
         TEST(an_id_that_is_taken_is_refused),
         TEST(a_cluster_that_does_not_exist_is_refused),
         TEST(revoking_is_kept_with_its_first_time),
+        TEST(what_is_deleted_is_gone_after_a_restart_too_and_its_id_is_free),
         TEST(everything_is_there_after_a_restart_and_is_loaded_into_the_directory),
         TEST(what_a_killed_process_added_is_there),
         TEST(the_file_is_for_its_owner_only),
