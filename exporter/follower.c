@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "exporter/bus_subscriber.h"
+#include "exporter/peers.h"
+#include "rpc/endpoints.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "wire/arena.h"
@@ -16,98 +18,102 @@
 #define TICK_MS          200
 #define MESSAGES_AT_ONCE 1000 // before pages and time get their turn
 
-// What became of a call, from NNG's thread to ours.
-typedef struct answer {
-    bool there;
-    tob_error error;
-    uint32_t retry_after_ms;
-    char message[TOB_RPC_MESSAGE_BYTES];
-    uint8_t *body;
-    size_t body_len;
-} answer;
-
 struct tob_follower {
-    tob_follow *follow;
+    tob_instances *instances;
     tob_bus_subscriber *bus;
-    tob_rpc_client *client;
+    tob_peers *peers;
+    tob_endpoints *bus_endpoints;
+    tob_endpoints *ingest_endpoints;
+    size_t expected; // addresses behind the ingest URLs, at least
     tob_arena *arena;
     int wake_fd;
     pthread_t thread;
     bool running;
     atomic_bool stopping;
     bool malformed; // the last bus message was, and that is logged
-    pthread_mutex_t lock;
-    answer answer; // under the lock
 };
 
 static tob_moment now(void) {
     return (tob_moment){.monotonic_ms = tob_clock_monotonic_ms(), .unix_ms = tob_clock_unix_ms()};
 }
 
-static void wake(tob_follower *follower) {
+static void wake(void *user) {
+    tob_follower *follower = user;
     uint64_t one = 1;
     ssize_t ignored = write(follower->wake_fd, &one, sizeof(one));
     (void)ignored; // it fails only when it is already readable
 }
 
-static void put_answer(tob_follower *follower, const tob_rpc_result *result) {
-    answer a = {.there = true, .error = result->error, .retry_after_ms = result->retry_after_ms};
-    strncpy(a.message, result->message ? result->message : "", sizeof(a.message) - 1);
-    if (!a.error) {
-        a.body = malloc(result->body_len ? result->body_len : 1);
-        if (a.body && result->body_len) {
-            memcpy(a.body, result->body, result->body_len);
-        }
-        a.body_len = result->body_len;
-        a.error = a.body ? TOB_OK : TOB_NO_MEMORY;
+// The next two run on the endpoints' threads.
+static void on_bus_addresses(void *user, const char *const *addresses, size_t count) {
+    tob_follower *follower = user;
+    tob_error err = tob_bus_subscriber_dial(follower->bus, addresses, count);
+    tob_info("bus_addresses", TOB_UINT("count", count));
+    if (err) {
+        tob_err("bus_dial_failed", TOB_ERR(err));
     }
-    pthread_mutex_lock(&follower->lock);
-    follower->answer = a;
-    pthread_mutex_unlock(&follower->lock);
+}
+
+static void on_ingest_addresses(void *user, const char *const *addresses, size_t count) {
+    tob_follower *follower = user;
+    tob_error err = tob_peers_set_addresses(follower->peers, addresses, count);
+    tob_info("ingest_addresses", TOB_UINT("count", count));
+    if (err) {
+        tob_err("ingest_dial_failed", TOB_ERR(err));
+    }
     wake(follower);
 }
 
-static void on_page(void *user, const tob_rpc_result *result) {
-    put_answer(user, result);
-}
-
 static void ask(tob_follower *follower) {
-    Tobogganing__V1__SnapshotRequest request = TOBOGGANING__V1__SNAPSHOT_REQUEST__INIT;
-    if (!tob_follow_request(follower->follow, now(), &request)) {
-        return;
+    tob_behind behind[TOB_PEERS_MAX];
+    tob_page_request request;
+    tob_peers_tick(follower->peers, tob_clock_monotonic_ms());
+    size_t count = tob_peers_behind(follower->peers, behind);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t instance = behind[i].instance;
+        if (!behind[i].idle || !tob_instances_request(follower->instances, instance, now(), &request)) {
+            continue;
+        }
+        tob_error err = tob_peers_call(follower->peers, instance, &request);
+        if (err) {
+            tob_instances_page_failed(follower->instances, instance, err, "", 0, now());
+        }
     }
-    uint8_t packed[64];
-    size_t n = tobogganing__v1__snapshot_request__pack(&request, packed);
-    tob_error err = tob_rpc_client_call(follower->client, "/tobogganing.v1.Bus/Snapshot", packed, n,
-                                        TOB_FOLLOWER_PAGE_TIMEOUT_MS, on_page, follower);
-    if (err) {
-        tob_follow_page_failed(follower->follow, err, "", 0, now());
-    }
+    tob_instances_check_ready(follower->instances, behind, count, follower->expected, now());
 }
 
-static void take_page(tob_follower *follower, const answer *a) {
+static void take_page(tob_follower *follower, const tob_peer_answer *a) {
     ProtobufCMessage *page = NULL;
+    bool snapshot = a->kind == TOB_RESYNC_SNAPSHOT;
     tob_error err = a->error;
     if (!err) {
         tob_arena_clear(follower->arena);
-        err = tob_arena_unpack(follower->arena, &tobogganing__v1__snapshot_response__descriptor, a->body,
-                               a->body_len, &page);
+        err = tob_arena_unpack(follower->arena,
+                               snapshot ? &tobogganing__v1__snapshot_response__descriptor
+                                        : &tobogganing__v1__replay_response__descriptor,
+                               a->body, a->body_len, &page);
     }
     if (err) {
-        tob_follow_page_failed(follower->follow, err, a->message, a->retry_after_ms, now());
+        tob_instances_page_failed(follower->instances, a->instance, err, a->message, a->retry_after_ms,
+                                  now());
+    } else if (snapshot) {
+        tob_instances_snapshot(follower->instances, a->instance,
+                               (const Tobogganing__V1__SnapshotResponse *)page, a->body_len, now());
     } else {
-        tob_follow_page(follower->follow, (const Tobogganing__V1__SnapshotResponse *)page, now());
+        tob_instances_replay(follower->instances, a->instance, (const Tobogganing__V1__ReplayResponse *)page,
+                             a->body_len, now());
     }
 }
 
-static void take_answer(tob_follower *follower) {
-    pthread_mutex_lock(&follower->lock);
-    answer a = follower->answer;
-    follower->answer = (answer){.there = false};
-    pthread_mutex_unlock(&follower->lock);
-    if (a.there) {
-        take_page(follower, &a);
-        free(a.body);
+static void take_answers(tob_follower *follower) {
+    tob_peer_answer answer;
+    while (tob_peers_take(follower->peers, &answer)) {
+        if (answer.kind == TOB_RESYNC_NONE) {
+            tob_instances_hello(follower->instances, answer.instance, answer.epoch, now());
+        } else {
+            take_page(follower, &answer);
+        }
+        tob_peer_answer_clear(&answer);
     }
 }
 
@@ -125,7 +131,7 @@ static void take_message(tob_follower *follower, const uint8_t *bytes, size_t n)
         return;
     }
     follower->malformed = false;
-    tob_follow_bus(follower->follow, (const Tobogganing__V1__BusMessage *)message, now());
+    tob_instances_bus(follower->instances, (const Tobogganing__V1__BusMessage *)message, now());
 }
 
 // False when no more messages wait.
@@ -145,8 +151,8 @@ static void *run(void *user) {
     tob_follower *follower = user;
     while (!atomic_load(&follower->stopping)) {
         bool more = take_messages(follower);
-        take_answer(follower);
-        tob_follow_tick(follower->follow, now());
+        take_answers(follower);
+        tob_instances_tick(follower->instances, now());
         ask(follower);
         struct pollfd fds[] = {{.fd = tob_bus_subscriber_fd(follower->bus), .events = POLLIN},
                                {.fd = follower->wake_fd, .events = POLLIN}};
@@ -159,20 +165,51 @@ static void *run(void *user) {
     return NULL;
 }
 
-tob_error tob_follower_new(tob_follow *follow, const char *bus_urls, tob_follower **ret) {
+static size_t count_urls(const char *urls) {
+    size_t count = 0;
+    bool in_url = false;
+    for (; *urls; urls++) {
+        bool separator = *urls == ',' || *urls == ' ';
+        count += !separator && !in_url;
+        in_url = !separator;
+    }
+    return count;
+}
+
+static tob_error make_endpoints(tob_follower *follower, const tob_follower_options *options,
+                                const char **ret_at_fault) {
+    tob_error err =
+        tob_endpoints_new(options->bus_urls, on_bus_addresses, follower, &follower->bus_endpoints);
+    if (err) {
+        *ret_at_fault = "bus";
+        return err;
+    }
+    err = tob_endpoints_new(options->ingest_urls, on_ingest_addresses, follower, &follower->ingest_endpoints);
+    *ret_at_fault = "ingest";
+    return err;
+}
+
+tob_error tob_follower_new(const tob_follower_options *options, tob_follower **ret,
+                           const char **ret_at_fault) {
     tob_follower *follower = calloc(1, sizeof(*follower));
     if (!follower) {
         return TOB_NO_MEMORY;
     }
-    pthread_mutex_init(&follower->lock, NULL);
-    follower->follow = follow;
+    follower->instances = options->instances;
+    follower->expected = count_urls(options->ingest_urls);
     follower->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     tob_error err = follower->wake_fd < 0 ? TOB_INTERNAL : TOB_OK;
     if (!err) {
         err = tob_arena_new(TOB_FOLLOWER_MAX_ARENA_BYTES, &follower->arena);
     }
     if (!err) {
-        err = tob_bus_subscriber_new(bus_urls, &follower->bus);
+        err = tob_bus_subscriber_new(options->buckets ? options->buckets : UINT64_MAX, &follower->bus);
+    }
+    if (!err) {
+        err = tob_peers_new(options->bearer, wake, follower, &follower->peers);
+    }
+    if (!err) {
+        err = make_endpoints(follower, options, ret_at_fault);
     }
     if (err) {
         tob_follower_free(follower);
@@ -186,19 +223,26 @@ void tob_follower_free(tob_follower *follower) {
     if (!follower) {
         return;
     }
+    tob_follower_stop(follower);
+    tob_endpoints_free(follower->bus_endpoints);
+    tob_endpoints_free(follower->ingest_endpoints);
+    tob_peers_free(follower->peers);
     tob_bus_subscriber_free(follower->bus);
     tob_arena_free(follower->arena);
-    free(follower->answer.body);
     if (follower->wake_fd >= 0) {
         close(follower->wake_fd);
     }
-    pthread_mutex_destroy(&follower->lock);
     free(follower);
 }
 
-tob_error tob_follower_start(tob_follower *follower, tob_rpc_client *client) {
-    follower->client = client;
-    atomic_store(&follower->stopping, false);
+tob_error tob_follower_start(tob_follower *follower) {
+    tob_error err = tob_endpoints_start(follower->bus_endpoints);
+    if (!err) {
+        err = tob_endpoints_start(follower->ingest_endpoints);
+    }
+    if (err) {
+        return err;
+    }
     if (pthread_create(&follower->thread, NULL, run, follower) != 0) {
         return TOB_NO_MEMORY;
     }
@@ -206,12 +250,27 @@ tob_error tob_follower_start(tob_follower *follower, tob_rpc_client *client) {
     return TOB_OK;
 }
 
+tob_error tob_follower_set_bearer(tob_follower *follower, const char *bearer) {
+    return tob_peers_set_bearer(follower->peers, bearer);
+}
+
 void tob_follower_stop(tob_follower *follower) {
-    if (!follower || !follower->running) {
+    if (!follower) {
         return;
     }
-    atomic_store(&follower->stopping, true);
-    wake(follower);
-    pthread_join(follower->thread, NULL);
-    follower->running = false;
+    if (follower->bus_endpoints) {
+        tob_endpoints_stop(follower->bus_endpoints);
+    }
+    if (follower->ingest_endpoints) {
+        tob_endpoints_stop(follower->ingest_endpoints);
+    }
+    if (follower->running) {
+        atomic_store(&follower->stopping, true);
+        wake(follower);
+        pthread_join(follower->thread, NULL);
+        follower->running = false;
+    }
+    if (follower->peers) {
+        tob_peers_stop(follower->peers);
+    }
 }

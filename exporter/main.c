@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exporter/exposition.h"
 #include "exporter/follower.h"
 #include "exporter/scrape.h"
+#include "exporter/shard.h"
 #include "util/clock.h"
 #include "util/daemon.h"
 #include "util/log.h"
@@ -23,7 +25,9 @@ typedef struct config {
     const char *metrics_token_file;
     const char *cluster_token;
     const char *cluster_token_file;
+    const char *shard;
     uint64_t expire_after_ms;
+    uint64_t ready_timeout_ms;
     uint64_t max_sources;
     uint64_t max_scrapes;
     uint64_t workers;
@@ -34,7 +38,8 @@ typedef struct config {
 typedef struct exporter {
     tob_mirror *mirror;
     tob_manager *manager;
-    tob_follow *follow;
+    tob_instances *instances;
+    tob_shard shard;
     tob_follower *follower;
     tob_secrets *tokens;
     char *cluster_token;
@@ -56,18 +61,28 @@ static const tob_option options[] = {
      .help = "Where to serve HTTP; port 0 picks one."},
     {.name = "ingest",
      .env = "INGEST_URL",
-     .value = "URL",
+     .value = "URLS",
      .fallback = "tcp://127.0.0.1:8010",
      .kind = TOB_OPTION_STRING,
      .target = &settings.ingest,
-     .help = "ingestd's calls."},
+     .help =
+         "The calls of every ingestd, comma-separated; of a name, all addresses, resolved again and again."},
     {.name = "bus",
      .env = "BUS_URL",
-     .value = "URL",
+     .value = "URLS",
      .fallback = "tcp://127.0.0.1:8011",
      .kind = TOB_OPTION_STRING,
      .target = &settings.bus,
-     .help = "ingestd's bus."},
+     .help = "The bus of every ingestd, likewise, in any order."},
+    {.name = "shard",
+     .env = "TOBOGGANING_SHARD",
+     .value = "I/N",
+     .fallback = "0/1",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.shard,
+     .help =
+         "Follow and show every N-th bucket of sources only, from I on: 0/2 and 1/2 are two halves of the "
+         "fleet. N is at most 64. The manager's families are shown by shard 0 alone."},
     {.env = "METRICS_TOKEN",
      .value = "TOKENS",
      .kind = TOB_OPTION_STRING,
@@ -98,6 +113,13 @@ static const tob_option options[] = {
      .target = &settings.expire_after_ms,
      .min = 1000,
      .help = "Sources that were silent for longer are not shown until they report again."},
+    {.name = "ready-timeout",
+     .env = "TOBOGGANING_READY_TIMEOUT",
+     .value = "DURATION",
+     .fallback = "30s",
+     .kind = TOB_OPTION_DURATION,
+     .target = &settings.ready_timeout_ms,
+     .help = "Show what there is after this long, though an ingestd is away, as long as one is there."},
     {.name = "max-series-sources",
      .env = "TOBOGGANING_MAX_SERIES_SOURCES",
      .value = "N",
@@ -142,7 +164,10 @@ static const tob_command command = {
     .description =
         "Follows ingestd's bus and serves the last state of every client and headend, and the manager's "
         "own counters, at /metrics. It keeps nothing on disk: after a restart it takes a snapshot from "
-        "ingestd, and answers 503 until that is complete.",
+        "every ingestd, and answers 503 until those are complete.\n\n"
+        "Several ingestd: a source's row is that of the one which heard from it last. The numbers of "
+        "clusters and "
+        "clients are the greatest that one of them reports, as they share one registry.",
     .examples =
         "  METRICS_TOKEN=secret CLUSTER_TOKEN_FILE=/etc/tobogganing/cluster.token tobogganing-exporter\n"
         "  curl -H 'Authorization: Bearer secret' http://127.0.0.1:8001/metrics",
@@ -177,12 +202,12 @@ static int fail(const char *what, tob_error err) {
     return EXIT_FAILURE;
 }
 
-// Begins to talk to ingestd.
+// Begins to talk to ingestd: the follower to each of them, the counters to whichever is there.
 static tob_error connect_to_ingestd(exporter *e) {
     tob_rpc_client_options o = {.urls = settings.ingest, .bearer = e->cluster_token};
     tob_error err = tob_rpc_client_new(&o, &e->client);
     if (!err) {
-        err = tob_follower_start(e->follower, e->client);
+        err = tob_follower_start(e->follower);
     }
     if (!err) {
         err = tob_process_report_start(e->process, e->client);
@@ -191,17 +216,16 @@ static tob_error connect_to_ingestd(exporter *e) {
 }
 
 static void disconnect_from_ingestd(exporter *e) {
-    if (!e->client) {
-        return;
+    if (e->client) {
+        tob_process_report_stop(e->process);
+        tob_rpc_client_stop(e->client);
     }
-    tob_process_report_stop(e->process);
-    tob_rpc_client_stop(e->client);
     tob_follower_stop(e->follower);
     tob_rpc_client_free(e->client);
     e->client = NULL;
 }
 
-static int start_following(exporter *e) {
+static tob_error make_mirror(exporter *e) {
     tob_mirror_options o = {.max_sources = settings.max_sources, .expire_after_ms = settings.expire_after_ms};
     tob_moment now = {.monotonic_ms = tob_clock_monotonic_ms(), .unix_ms = tob_clock_unix_ms()};
     tob_error err = tob_mirror_new(&o, &e->mirror);
@@ -209,28 +233,48 @@ static int start_following(exporter *e) {
         err = tob_manager_new(&e->manager);
     }
     if (!err) {
-        err = tob_follow_new(e->mirror, e->manager, now, &e->follow);
+        tob_instances_options instances = {.mirror = e->mirror,
+                                           .manager = tob_shard_has_manager(e->shard) ? e->manager : NULL,
+                                           .buckets = tob_shard_buckets(e->shard),
+                                           .ready_timeout_ms = settings.ready_timeout_ms};
+        err = tob_instances_new(&instances, now, &e->instances);
     }
     if (!err) {
         err = tob_process_new("exporter", &e->process);
     }
+    return err;
+}
+
+static int bad_urls(const char *option) {
+    bool bus = strcmp(option, "bus") == 0;
+    return tob_options_error(&command, option, "'%s' is not a list of URLs like tcp://127.0.0.1:%s",
+                             bus ? settings.bus : settings.ingest, bus ? "8011" : "8010");
+}
+
+static int start_following(exporter *e) {
+    const char *at_fault = NULL;
+    if (tob_shard_parse(settings.shard, &e->shard)) {
+        return tob_options_error(&command, "shard", "'%s' is not I/N with I below N, N at most %u",
+                                 settings.shard, TOB_SHARD_MAX_COUNT);
+    }
+    tob_error err = make_mirror(e);
     if (err) {
         return fail("mirror", err);
     }
-    err = tob_follower_new(e->follow, settings.bus, &e->follower);
-    if (err == TOB_INVALID) {
-        return tob_options_error(&command, "bus", "'%s' is not a URL like tcp://127.0.0.1:8011",
-                                 settings.bus);
+    tob_follower_options o = {.instances = e->instances,
+                              .ingest_urls = settings.ingest,
+                              .bus_urls = settings.bus,
+                              .bearer = e->cluster_token,
+                              .buckets = tob_shard_buckets(e->shard)};
+    err = tob_follower_new(&o, &e->follower, &at_fault);
+    if (at_fault && (err == TOB_INVALID || err == TOB_TOO_LARGE)) {
+        return bad_urls(at_fault);
     }
     if (err) {
-        return fail("bus", err);
+        return fail("follower", err);
     }
     err = connect_to_ingestd(e);
-    if (err == TOB_INVALID) {
-        return tob_options_error(&command, "ingest", "'%s' is not a URL like tcp://127.0.0.1:8010",
-                                 settings.ingest);
-    }
-    return err ? fail("ingest", err) : -1;
+    return err == TOB_INVALID ? bad_urls("ingest") : err ? fail("ingest", err) : -1;
 }
 
 static tob_counter *auth_counter(exporter *e, const char *result) {
@@ -242,7 +286,8 @@ static tob_error make_server(exporter *e) {
     tob_scrape_options o = {
         .mirror = e->mirror,
         .manager = e->manager,
-        .follow = e->follow,
+        .instances = e->instances,
+        .parts = tob_shard_has_manager(e->shard) ? TOB_PART_ALL : TOB_PART_ALL & ~(unsigned)TOB_PART_MANAGER,
         .tokens = e->tokens,
         .auth_success = auth_counter(e, "success"),
         .auth_failure = auth_counter(e, "failure"),
@@ -295,6 +340,8 @@ static void reload(exporter *e) {
         tob_err("reload_failed", TOB_STR("option", "CLUSTER_TOKEN_FILE"), TOB_ERR(cluster_err));
     } else {
         cluster_err = tob_rpc_client_set_bearer(e->client, token);
+        tob_error follower_err = tob_follower_set_bearer(e->follower, token);
+        cluster_err = cluster_err ? cluster_err : follower_err;
     }
     if (token) {
         explicit_bzero(token, strlen(token));
@@ -316,7 +363,7 @@ static void serve(exporter *e) {
         if (got == TOB_SIGNAL_RELOAD) {
             reload(e);
         }
-        if (!ready && tob_follow_ready(e->follow)) {
+        if (!ready && tob_instances_ready(e->instances)) {
             ready = true;
             tob_info("ready", TOB_UINT("clients", tob_mirror_count(e->mirror, TOB_SOURCE_CLIENT)),
                      TOB_UINT("headends", tob_mirror_count(e->mirror, TOB_SOURCE_HEADEND)));
@@ -333,7 +380,7 @@ static void stop(exporter *e) {
     tob_http_server_free(e->server);
     tob_scrape_free(e->scrape);
     tob_follower_free(e->follower);
-    tob_follow_free(e->follow);
+    tob_instances_free(e->instances);
     tob_process_free(e->process);
     tob_manager_free(e->manager);
     tob_mirror_free(e->mirror);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exporter/mirror.h"
+#include "exporter/label_block.h"
 #include "util/index.h"
 #include "util/text.h"
 
@@ -47,17 +47,31 @@ typedef struct counter {
 } counter;
 
 typedef struct process {
-    uint64_t id;
-    uint64_t seen;  // the last message that had it
-    uint64_t grew;  // the last message in which a counter of it did
+    struct process_key {
+        uint64_t instance; // of the retired only: the others' ids are unique
+        uint64_t id;
+    } key;
+    unsigned owner; // who said so last
+    uint64_t seen;  // the owner's last message that had it
+    uint64_t grew;  // the owner's last message in which a counter of it did
+    uint64_t tick;  // the last message of all that had it
     uint64_t *last; // by counter: the value it last had
     size_t last_count;
 } process;
 
+typedef struct owner_state {
+    bool heard;
+    uint64_t heard_ms;
+    uint64_t instance;
+    uint64_t messages; // counts on when the slot is given to another
+    uint64_t gauges[TOB_GAUGES];
+} owner_state;
+
 struct tob_manager {
     pthread_mutex_t lock;
+    owner_state owners[TOB_MANAGER_MAX_OWNERS];
     uint64_t gauges[TOB_GAUGES];
-    uint64_t messages;
+    uint64_t ticks;
     counter *counters;
     size_t counter_count;
     tob_index counter_index;
@@ -73,8 +87,8 @@ static const char *counter_key(const void *owner, uint32_t row, size_t *ret_len)
 }
 
 static const char *process_key(const void *owner, uint32_t row, size_t *ret_len) {
-    *ret_len = sizeof(uint64_t);
-    return (const char *)&((const tob_manager *)owner)->processes[row].id;
+    *ret_len = sizeof(struct process_key);
+    return (const char *)&((const tob_manager *)owner)->processes[row].key;
 }
 
 // A family byte and the label block: what a counter is found by. 0 when the labels are not the family's.
@@ -184,31 +198,37 @@ void tob_manager_free(tob_manager *manager) {
     free(manager);
 }
 
+// Was it in its ingestd's last message or the one before?
+static bool alive(const tob_manager *manager, const process *p) {
+    const owner_state *o = &manager->owners[p->owner];
+    return o->heard && p->seen + 1 >= o->messages;
+}
+
 // Room for one more process: a new row, or that of the process that is gone longest.
 static tob_error find_room(tob_manager *manager, uint32_t *ret) {
     if (manager->process_count < TOB_MANAGER_MAX_PROCESSES) {
         *ret = (uint32_t)manager->process_count++;
         return TOB_OK;
     }
-    uint32_t oldest = 0;
-    for (uint32_t i = 1; i < manager->process_count; i++) {
-        if (manager->processes[i].seen < manager->processes[oldest].seen) {
-            oldest = i;
+    process *oldest = NULL;
+    for (uint32_t i = 0; i < manager->process_count; i++) {
+        process *p = &manager->processes[i];
+        if (!alive(manager, p) && (!oldest || p->tick < oldest->tick)) {
+            oldest = p;
         }
     }
-    process *p = &manager->processes[oldest];
-    if (p->seen + 1 >= manager->messages) {
-        return TOB_TOO_LARGE; // it was in this message or the one before: alive
+    if (!oldest) {
+        return TOB_TOO_LARGE;
     }
-    tob_index_remove(&manager->process_index, (const char *)&p->id, sizeof(p->id));
-    free(p->last);
-    *p = (process){.last = NULL};
-    *ret = oldest;
+    tob_index_remove(&manager->process_index, (const char *)&oldest->key, sizeof(oldest->key));
+    free(oldest->last);
+    *oldest = (process){.last = NULL};
+    *ret = (uint32_t)(oldest - manager->processes);
     return TOB_OK;
 }
 
-static tob_error find_process(tob_manager *manager, uint64_t id, uint32_t *ret) {
-    uint32_t at = tob_index_find(&manager->process_index, (const char *)&id, sizeof(id));
+static tob_error find_process(tob_manager *manager, const struct process_key *key, uint32_t *ret) {
+    uint32_t at = tob_index_find(&manager->process_index, (const char *)key, sizeof(*key));
     if (at == TOB_INDEX_NONE) {
         tob_error err = tob_index_reserve(&manager->process_index, 1);
         if (!err) {
@@ -217,7 +237,7 @@ static tob_error find_process(tob_manager *manager, uint64_t id, uint32_t *ret) 
         if (err) {
             return err;
         }
-        manager->processes[at].id = id;
+        manager->processes[at].key = *key;
         err = tob_index_add(&manager->process_index, at);
         if (err) {
             return err;
@@ -225,6 +245,10 @@ static tob_error find_process(tob_manager *manager, uint64_t id, uint32_t *ret) 
     }
     *ret = at;
     return TOB_OK;
+}
+
+static struct process_key key_of(const owner_state *o, uint64_t id) {
+    return (struct process_key){.instance = id == TOB_PROCESS_RETIRED ? o->instance : 0, .id = id};
 }
 
 static tob_error make_room_for(process *p, uint32_t counter_at) {
@@ -258,21 +282,24 @@ static tob_error apply_counter(tob_manager *manager, process *p, const Toboggani
     }
     if (message->value > p->last[at]) {
         manager->counters[at].sum += message->value - p->last[at];
-        p->grew = manager->messages;
+        p->grew = p->seen;
         p->last[at] = message->value;
     }
     return TOB_OK;
 }
 
-static tob_error apply_process(tob_manager *manager, const Tobogganing__V1__Process *message,
+static tob_error apply_process(tob_manager *manager, unsigned owner, const Tobogganing__V1__Process *message,
                                uint64_t *ignored) {
     uint32_t at = 0;
-    tob_error err = find_process(manager, message->id, &at);
+    const struct process_key key = key_of(&manager->owners[owner], message->id);
+    tob_error err = find_process(manager, &key, &at);
     if (err) {
         return err;
     }
     process *p = &manager->processes[at];
-    p->seen = manager->messages;
+    p->owner = owner;
+    p->seen = manager->owners[owner].messages;
+    p->tick = manager->ticks;
     for (size_t i = 0; i < message->n_counters; i++) {
         err = apply_counter(manager, p, message->counters[i]);
         if (err == TOB_NO_MEMORY) {
@@ -283,12 +310,12 @@ static tob_error apply_process(tob_manager *manager, const Tobogganing__V1__Proc
     return TOB_OK;
 }
 
-// ingestd's sum of forgotten processes grew: those that the message before had and this one has not are in
+// ingestd's sum of forgotten processes grew: those that its message before had and this one has not are in
 // it.
-static void drop_retired(tob_manager *manager) {
+static void drop_retired(tob_manager *manager, unsigned owner) {
     for (size_t i = 0; i < manager->process_count; i++) {
         process *p = &manager->processes[i];
-        if (p->seen + 1 != manager->messages) {
+        if (p->owner != owner || p->seen + 1 != manager->owners[owner].messages) {
             continue;
         }
         for (size_t c = 0; c < p->last_count && c < manager->counter_count; c++) {
@@ -298,11 +325,11 @@ static void drop_retired(tob_manager *manager) {
     }
 }
 
-static void finish_message(tob_manager *manager) {
-    const uint64_t id = TOB_PROCESS_RETIRED;
-    uint32_t at = tob_index_find(&manager->process_index, (const char *)&id, sizeof(id));
-    if (at != TOB_INDEX_NONE && manager->processes[at].grew == manager->messages) {
-        drop_retired(manager);
+static void finish_message(tob_manager *manager, unsigned owner) {
+    const struct process_key key = key_of(&manager->owners[owner], TOB_PROCESS_RETIRED);
+    uint32_t at = tob_index_find(&manager->process_index, (const char *)&key, sizeof(key));
+    if (at != TOB_INDEX_NONE && manager->processes[at].grew == manager->owners[owner].messages) {
+        drop_retired(manager, owner);
     }
     for (size_t i = 0; i < manager->counter_count; i++) {
         counter *c = &manager->counters[i];
@@ -312,19 +339,54 @@ static void finish_message(tob_manager *manager) {
     }
 }
 
-tob_error tob_manager_apply(tob_manager *manager, const Tobogganing__V1__Manager *message,
-                            uint64_t *ret_ignored) {
+static void apply_gauges(tob_manager *manager, uint64_t monotonic_ms) {
+    memset(manager->gauges, 0, sizeof(manager->gauges));
+    for (size_t i = 0; i < TOB_MANAGER_MAX_OWNERS; i++) {
+        const owner_state *o = &manager->owners[i];
+        bool counts = o->heard && monotonic_ms - o->heard_ms <= TOB_MANAGER_GAUGE_MS;
+        for (size_t g = 0; g < TOB_GAUGES && counts; g++) {
+            if (o->gauges[g] > manager->gauges[g]) {
+                manager->gauges[g] = o->gauges[g];
+            }
+        }
+    }
+}
+
+void tob_manager_begin_owner(tob_manager *manager, unsigned owner, uint64_t instance) {
+    tob_manager_forget(manager, owner);
+    pthread_mutex_lock(&manager->lock);
+    manager->owners[owner].instance = instance;
+    pthread_mutex_unlock(&manager->lock);
+}
+
+void tob_manager_forget(tob_manager *manager, unsigned owner) {
+    pthread_mutex_lock(&manager->lock);
+    // By two: a process of the one before is in no message before the next one's first.
+    manager->owners[owner] = (owner_state){.messages = manager->owners[owner].messages + 2};
+    pthread_mutex_unlock(&manager->lock);
+}
+
+tob_error tob_manager_apply(tob_manager *manager, unsigned owner, const Tobogganing__V1__Manager *message,
+                            uint64_t monotonic_ms, uint64_t *ret_ignored) {
     uint64_t ignored = 0;
     tob_error err = TOB_OK;
+    if (owner >= TOB_MANAGER_MAX_OWNERS) {
+        return TOB_INVALID;
+    }
     pthread_mutex_lock(&manager->lock);
-    manager->messages++;
-    manager->gauges[TOB_GAUGE_CLUSTERS] = message->clusters;
-    manager->gauges[TOB_GAUGE_CLIENTS] = message->clients;
+    owner_state *o = &manager->owners[owner];
+    o->messages++;
+    o->heard = true;
+    o->heard_ms = monotonic_ms;
+    o->gauges[TOB_GAUGE_CLUSTERS] = message->clusters;
+    o->gauges[TOB_GAUGE_CLIENTS] = message->clients;
+    manager->ticks++;
     for (size_t i = 0; i < message->n_processes && err != TOB_NO_MEMORY; i++) {
-        err = apply_process(manager, message->processes[i], &ignored);
+        err = apply_process(manager, owner, message->processes[i], &ignored);
         ignored += err != TOB_OK;
     }
-    finish_message(manager);
+    finish_message(manager, owner);
+    apply_gauges(manager, monotonic_ms);
     pthread_mutex_unlock(&manager->lock);
     if (err == TOB_NO_MEMORY) {
         return err;

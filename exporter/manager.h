@@ -2,6 +2,10 @@
 // counters of all our processes. A sum never goes backwards: it grows by what a process's counter grew, and
 // keeps what processes that are gone had counted.
 //
+// Several ingestd: processes have an id of their own at each, so all of them are added up; the sum of the retired is
+// each ingestd's own. The registry's sizes are the greatest that was said within the last minute, as they share one
+// registry (one with separate registries would have to be added up, but can't be told from here).
+//
 // Threads: any; a mutex is held for one message or one line.
 #ifndef TOB_EXPORTER_MANAGER_H
 #define TOB_EXPORTER_MANAGER_H
@@ -14,10 +18,12 @@
 #include "rpc/process.h"
 #include "util/error.h"
 
-#define TOB_MANAGER_MAX_PROCESSES 4096 // gone ones too: the one that is gone longest makes room
-#define TOB_MANAGER_MAX_COUNTERS  4096 // different label sets of all families
-#define TOB_MANAGER_MAX_LABEL     64   // bytes
-#define TOB_MANAGER_MAX_BLOCK     512  // three labels that all need escapes, their names
+#define TOB_MANAGER_MAX_OWNERS    256u
+#define TOB_MANAGER_GAUGE_MS      60000u
+#define TOB_MANAGER_MAX_PROCESSES 16384 // gone ones too: the one that is gone longest makes room
+#define TOB_MANAGER_MAX_COUNTERS  4096  // different label sets of all families
+#define TOB_MANAGER_MAX_LABEL     64    // bytes
+#define TOB_MANAGER_MAX_BLOCK     512   // three labels that all need escapes, their names
 
 typedef struct tob_manager tob_manager;
 
@@ -26,10 +32,16 @@ typedef enum tob_gauge { TOB_GAUGE_CLUSTERS, TOB_GAUGE_CLIENTS, TOB_GAUGES } tob
 TOB_MUST_USE tob_error tob_manager_new(tob_manager **ret);
 void tob_manager_free(tob_manager *manager);
 
-// tob_manager_apply takes one message of ingestd in. What is over a cap or not valid is left out.
+// tob_manager_begin_owner gives a slot (of instances.h) to an ingestd, _forget takes it back: its gauges are not looked
+// at any more, what its processes counted stays.
+void tob_manager_begin_owner(tob_manager *manager, unsigned owner, uint64_t instance);
+void tob_manager_forget(tob_manager *manager, unsigned owner);
+
+// tob_manager_apply takes one message of an ingestd in. What is over a cap or not valid is left out.
 //   ret_ignored   how many counters and processes were left out
-// Errors: TOB_NO_MEMORY; what was taken in so far stays.
-TOB_MUST_USE tob_error tob_manager_apply(tob_manager *manager, const Tobogganing__V1__Manager *message,
+// Errors: TOB_NO_MEMORY; what was taken in so far stays. TOB_INVALID for an owner over its cap.
+TOB_MUST_USE tob_error tob_manager_apply(tob_manager *manager, unsigned owner,
+                                         const Tobogganing__V1__Manager *message, uint64_t monotonic_ms,
                                          uint64_t *ret_ignored);
 
 uint64_t tob_manager_gauge(tob_manager *manager, tob_gauge gauge);

@@ -4,15 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exporter/label_block.h"
 #include "util/index.h"
-#include "util/text.h"
 
 #define NO_ROW UINT32_MAX
-
-static const char *const label_names[TOB_SOURCE_KINDS][1 + TOB_MIRROR_LABELS] = {
-    [TOB_SOURCE_CLIENT] = {"client_id", "name", "type", "headless"},
-    [TOB_SOURCE_HEADEND] = {"headend_id", "name", "region", "datacenter"},
-};
 
 typedef struct table {
     tob_source_kind kind;
@@ -26,11 +21,17 @@ typedef struct table {
     tob_index index;
 } table;
 
+typedef struct mirror_owner {
+    uint64_t instance;
+    uint64_t rows;
+    uint32_t epoch; // counts on when the slot is given to another
+    uint32_t round; // likewise
+} mirror_owner;
+
 struct tob_mirror {
     table tables[TOB_SOURCE_KINDS];
+    mirror_owner owners[TOB_MIRROR_MAX_OWNERS];
     uint64_t expire_after_ms;
-    uint32_t epoch;
-    uint32_t round;
     _Atomic uint64_t births;
 };
 
@@ -48,7 +49,7 @@ static const char *id_of(const void *owner, uint32_t row, size_t *ret_len) {
 static tob_error table_init(table *t, tob_source_kind kind, uint64_t max_sources) {
     size_t pointers = (size_t)(max_sources / TOB_MIRROR_CHUNK_ROWS + 1);
     t->kind = kind;
-    t->id_at = strlen(label_names[kind][0]) + 2;
+    t->id_at = tob_label_block_id_at(kind);
     t->max_rows = (uint32_t)max_sources;
     t->freed = NO_ROW;
     tob_index_init(&t->index, id_of, t);
@@ -96,58 +97,6 @@ void tob_mirror_free(tob_mirror *mirror) {
         table_fini(&mirror->tables[kind]);
     }
     free(mirror);
-}
-
-char *tob_escape_label(char *to, const char *value, size_t len) {
-    for (size_t i = 0; i < len; i++) {
-        char c = value[i];
-        if (c == '\\' || c == '"' || c == '\n') {
-            *to++ = '\\';
-            c = c == '\n' ? 'n' : c;
-        }
-        *to++ = c;
-    }
-    return to;
-}
-
-static char *write_label(char *to, const char *name, const char *value) {
-    size_t n = strlen(name);
-    memcpy(to, name, n);
-    to += n;
-    *to++ = '=';
-    *to++ = '"';
-    to = tob_escape_label(to, value, strlen(value));
-    *to++ = '"';
-    return to;
-}
-
-static size_t render_block(tob_source_kind kind, const tob_mirror_row *row, char *to) {
-    char *at = write_label(to, label_names[kind][0], row->id);
-    for (size_t i = 0; i < TOB_MIRROR_LABELS; i++) {
-        *at++ = ',';
-        at = write_label(at, label_names[kind][1 + i], row->labels[i]);
-    }
-    return (size_t)(at - to);
-}
-
-static bool valid(tob_source_kind kind, const tob_mirror_row *row) {
-    if (!tob_id_valid(row->id, strlen(row->id)) || row->present >> TOB_MIRROR_VALUES ||
-        row->last_check_in_unix_ms > INT64_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < TOB_MIRROR_LABELS; i++) {
-        if (!tob_name_valid(row->labels[i], strlen(row->labels[i]))) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < TOB_MIRROR_VALUES; i++) {
-        bool good = kind == TOB_SOURCE_CLIENT ? row->values[i].integer <= INT64_MAX
-                                              : row->values[i].real >= 0 && row->values[i].real <= 0x1p63;
-        if ((row->present >> i & 1) && !good) {
-            return false;
-        }
-    }
-    return true;
 }
 
 static tob_error add_chunk(table *t) {
@@ -207,7 +156,10 @@ static void fill(tob_mirror *mirror, tob_mirror_chunk *c, uint32_t i, const tob_
     pthread_rwlock_wrlock(&c->lock);
     if (c->state[i] == TOB_ROW_FREE) {
         c->born[i] = atomic_fetch_add(&mirror->births, 1) + 1;
+    } else {
+        mirror->owners[c->owner[i]].rows--;
     }
+    mirror->owners[row->owner].rows++;
     if (block) {
         c->block[i] = block;
         c->block_len[i] = (uint16_t)block_len;
@@ -218,7 +170,8 @@ static void fill(tob_mirror *mirror, tob_mirror_chunk *c, uint32_t i, const tob_
     }
     c->last_check_in_unix_ms[i] = row->last_check_in_unix_ms;
     c->version[i] = row->version;
-    c->epoch[i] = mirror->epoch;
+    c->owner[i] = row->owner;
+    c->epoch[i] = mirror->owners[row->owner].epoch;
     c->present[i] = (uint8_t)row->present;
     c->state[i] = state_at(mirror, row->last_check_in_unix_ms, now_unix_ms);
     pthread_rwlock_unlock(&c->lock);
@@ -235,7 +188,7 @@ static tob_error add(tob_mirror *mirror, table *t, const tob_mirror_row *row, bo
     if (err) {
         return err;
     }
-    size_t len = render_block(t->kind, row, text);
+    size_t len = tob_label_block_render(t->kind, row, text);
     char *block = malloc(len);
     if (!block) {
         return TOB_NO_MEMORY;
@@ -244,7 +197,7 @@ static tob_error add(tob_mirror *mirror, table *t, const tob_mirror_row *row, bo
     tob_mirror_chunk *c = chunk_of(t, at);
     take_free(t, at);
     fill(mirror, c, at % TOB_MIRROR_CHUNK_ROWS, row, block, len, now_unix_ms);
-    c->round[at % TOB_MIRROR_CHUNK_ROWS] = in_snapshot ? mirror->round : 0;
+    c->round[at % TOB_MIRROR_CHUNK_ROWS] = in_snapshot ? mirror->owners[row->owner].round : 0;
     return tob_index_add(&t->index, at);
 }
 
@@ -252,7 +205,7 @@ static tob_error add(tob_mirror *mirror, table *t, const tob_mirror_row *row, bo
 static tob_error changed_block(const table *t, const tob_mirror_chunk *c, uint32_t i,
                                const tob_mirror_row *row, char **ret, size_t *ret_len) {
     char text[TOB_MIRROR_MAX_BLOCK_BYTES];
-    size_t len = render_block(t->kind, row, text);
+    size_t len = tob_label_block_render(t->kind, row, text);
     if (len == c->block_len[i] && memcmp(c->block[i], text, len) == 0) {
         *ret = NULL;
         return TOB_OK;
@@ -266,24 +219,29 @@ static tob_error changed_block(const table *t, const tob_mirror_chunk *c, uint32
     return TOB_OK;
 }
 
-tob_error tob_mirror_put(tob_mirror *mirror, tob_source_kind kind, const tob_mirror_row *row,
-                         bool in_snapshot, uint64_t now_unix_ms) {
-    table *t = &mirror->tables[kind];
-    if (!valid(kind, row)) {
-        return TOB_INVALID;
+// Of two owners the one that heard of the source last has it. A check-in that lies in the future is no argument
+// against one that does not: a clock was wrong.
+static bool wins(const tob_mirror *mirror, const tob_mirror_chunk *c, uint32_t i, const tob_mirror_row *row,
+                 uint64_t now_unix_ms) {
+    const mirror_owner *theirs = &mirror->owners[c->owner[i]];
+    if (c->owner[i] == row->owner) {
+        return c->epoch[i] != theirs->epoch || row->version > c->version[i];
     }
-    uint32_t at = tob_index_find(&t->index, row->id, strlen(row->id));
-    if (at == TOB_INDEX_NONE) {
-        return add(mirror, t, row, in_snapshot, now_unix_ms);
+    uint64_t latest = now_unix_ms + TOB_MIRROR_MAX_AHEAD_MS;
+    bool credible = row->last_check_in_unix_ms <= latest;
+    if (credible != (c->last_check_in_unix_ms[i] <= latest)) {
+        return credible;
     }
+    if (row->last_check_in_unix_ms != c->last_check_in_unix_ms[i]) {
+        return row->last_check_in_unix_ms > c->last_check_in_unix_ms[i];
+    }
+    return mirror->owners[row->owner].instance > theirs->instance;
+}
+
+static tob_error replace(tob_mirror *mirror, table *t, uint32_t at, const tob_mirror_row *row,
+                         uint64_t now_unix_ms) {
     tob_mirror_chunk *c = chunk_of(t, at);
     uint32_t i = at % TOB_MIRROR_CHUNK_ROWS;
-    if (in_snapshot) {
-        c->round[i] = mirror->round; // readers don't look at it
-    }
-    if (c->epoch[i] == mirror->epoch && row->version <= c->version[i]) {
-        return TOB_OK;
-    }
     char *block = NULL;
     size_t block_len = 0;
     tob_error err = changed_block(t, c, i, row, &block, &block_len);
@@ -296,7 +254,33 @@ tob_error tob_mirror_put(tob_mirror *mirror, tob_source_kind kind, const tob_mir
     return TOB_OK;
 }
 
-static void remove_row(table *t, uint32_t at) {
+tob_error tob_mirror_put(tob_mirror *mirror, tob_source_kind kind, const tob_mirror_row *row,
+                         bool in_snapshot, uint64_t now_unix_ms) {
+    table *t = &mirror->tables[kind];
+    if (!tob_mirror_row_valid(kind, row)) {
+        return TOB_INVALID;
+    }
+    uint32_t at = tob_index_find(&t->index, row->id, strlen(row->id));
+    if (at == TOB_INDEX_NONE) {
+        return add(mirror, t, row, in_snapshot, now_unix_ms);
+    }
+    tob_mirror_chunk *c = chunk_of(t, at);
+    uint32_t i = at % TOB_MIRROR_CHUNK_ROWS;
+    bool taken_over = c->owner[i] != row->owner;
+    bool newer = wins(mirror, c, i, row, now_unix_ms);
+    tob_error err = newer ? replace(mirror, t, at, row, now_unix_ms) : TOB_OK;
+    if (err || c->owner[i] != row->owner) {
+        return err;
+    }
+    if (in_snapshot) {
+        c->round[i] = mirror->owners[row->owner].round; // readers don't look at it
+    } else if (taken_over) {
+        c->round[i] = 0;
+    }
+    return TOB_OK;
+}
+
+static void remove_row(tob_mirror *mirror, table *t, uint32_t at) {
     tob_mirror_chunk *c = chunk_of(t, at);
     uint32_t i = at % TOB_MIRROR_CHUNK_ROWS;
     char *block = c->block[i];
@@ -308,38 +292,71 @@ static void remove_row(table *t, uint32_t at) {
     pthread_rwlock_unlock(&c->lock);
     free(block);
     t->freed = at;
+    mirror->owners[c->owner[i]].rows--;
     atomic_fetch_sub(&t->count, 1);
 }
 
-void tob_mirror_remove(tob_mirror *mirror, tob_source_kind kind, const char *id) {
+void tob_mirror_remove(tob_mirror *mirror, unsigned owner, tob_source_kind kind, const char *id,
+                       uint64_t max_version) {
     table *t = &mirror->tables[kind];
     uint32_t at = tob_index_find(&t->index, id, strlen(id));
-    if (at != TOB_INDEX_NONE) {
-        remove_row(t, at);
+    if (at == TOB_INDEX_NONE) {
+        return;
+    }
+    const tob_mirror_chunk *c = chunk_of(t, at);
+    uint32_t i = at % TOB_MIRROR_CHUNK_ROWS;
+    bool newer = c->epoch[i] == mirror->owners[owner].epoch && c->version[i] > max_version;
+    if (c->owner[i] == owner && !newer) {
+        remove_row(mirror, t, at);
     }
 }
 
-void tob_mirror_begin_epoch(tob_mirror *mirror) {
-    mirror->epoch++;
+void tob_mirror_begin_owner(tob_mirror *mirror, unsigned owner, uint64_t instance) {
+    mirror->owners[owner].instance = instance;
+    mirror->owners[owner].epoch++;
 }
 
-void tob_mirror_begin_snapshot(tob_mirror *mirror) {
-    mirror->round++;
+void tob_mirror_begin_epoch(tob_mirror *mirror, unsigned owner) {
+    mirror->owners[owner].epoch++;
 }
 
-uint64_t tob_mirror_end_snapshot(tob_mirror *mirror, uint64_t start_version) {
+void tob_mirror_begin_snapshot(tob_mirror *mirror, unsigned owner) {
+    mirror->owners[owner].round++;
+}
+
+uint64_t tob_mirror_owned(const tob_mirror *mirror, unsigned owner) {
+    return mirror->owners[owner].rows;
+}
+
+// Removes the owner's rows: all, or those that its last snapshot did not have and that are not newer.
+static uint64_t remove_rows(tob_mirror *mirror, table *t, unsigned owner, bool all, uint64_t start_version) {
+    const mirror_owner *o = &mirror->owners[owner];
+    uint64_t removed = 0;
+    for (uint32_t at = 0; at < t->used; at++) {
+        const tob_mirror_chunk *c = chunk_of(t, at);
+        uint32_t i = at % TOB_MIRROR_CHUNK_ROWS;
+        bool newer = c->epoch[i] == o->epoch && c->version[i] > start_version;
+        if (c->state[i] != TOB_ROW_FREE && c->owner[i] == owner &&
+            (all || (c->round[i] != o->round && !newer))) {
+            remove_row(mirror, t, at);
+            removed++;
+        }
+    }
+    return removed;
+}
+
+uint64_t tob_mirror_end_snapshot(tob_mirror *mirror, unsigned owner, uint64_t start_version) {
     uint64_t removed = 0;
     for (unsigned kind = 0; kind < TOB_SOURCE_KINDS; kind++) {
-        table *t = &mirror->tables[kind];
-        for (uint32_t at = 0; at < t->used; at++) {
-            const tob_mirror_chunk *c = chunk_of(t, at);
-            uint32_t i = at % TOB_MIRROR_CHUNK_ROWS;
-            bool newer = c->epoch[i] == mirror->epoch && c->version[i] > start_version;
-            if (c->state[i] != TOB_ROW_FREE && c->round[i] != mirror->round && !newer) {
-                remove_row(t, at);
-                removed++;
-            }
-        }
+        removed += remove_rows(mirror, &mirror->tables[kind], owner, false, start_version);
+    }
+    return removed;
+}
+
+uint64_t tob_mirror_drop_owner(tob_mirror *mirror, unsigned owner) {
+    uint64_t removed = 0;
+    for (unsigned kind = 0; kind < TOB_SOURCE_KINDS && mirror->owners[owner].rows; kind++) {
+        removed += remove_rows(mirror, &mirror->tables[kind], owner, true, 0);
     }
     return removed;
 }

@@ -191,7 +191,7 @@ static void on_metrics(h2o_req_t *req, const tob_http_match *match, void *user) 
         tob_http_send_error(req, 401, 0, "the metrics token is missing or wrong");
     } else if (!wanted_parts(tob_http_query(req), &parts)) {
         tob_http_send_error(req, 400, 0, "collect[] is none of client, headend, manager");
-    } else if (!tob_follow_ready(scrape->options.follow)) {
+    } else if (!tob_instances_ready(scrape->options.instances)) {
         tob_http_send_error(req, 503, TOB_SCRAPE_RETRY_AFTER_MS, "the fleet is not complete yet");
     } else if (h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD"))) {
         answer_head(req);
@@ -199,7 +199,7 @@ static void on_metrics(h2o_req_t *req, const tob_http_match *match, void *user) 
         atomic_fetch_sub(&scrape->active, 1);
         tob_http_send_error(req, 503, TOB_SCRAPE_RETRY_AFTER_MS, "too many scrapes at once");
     } else {
-        start_stream(scrape, req, match, parts);
+        start_stream(scrape, req, match, parts & scrape->options.parts);
     }
 }
 
@@ -212,9 +212,9 @@ static void on_healthz(h2o_req_t *req, const tob_http_match *match, void *user) 
 static void on_readyz(h2o_req_t *req, const tob_http_match *match, void *user) {
     const tob_scrape *scrape = user;
     (void)match;
-    if (!tob_follow_ready(scrape->options.follow)) {
+    if (!tob_instances_ready(scrape->options.instances)) {
         tob_http_send_error(req, 503, TOB_SCRAPE_RETRY_AFTER_MS, "the fleet is not complete yet");
-    } else if (tob_follow_silent(scrape->options.follow)) {
+    } else if (tob_instances_silent(scrape->options.instances)) {
         tob_http_send(req, 200, "application/json", H2O_STRLIT("{\"status\":\"ready\",\"bus\":\"silent\"}"));
     } else {
         tob_http_send(req, 200, "application/json", H2O_STRLIT("{\"status\":\"ready\",\"bus\":\"live\"}"));

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "exporter/follow.h"
+#include "exporter/instances.h"
 #include "exporter/manager.h"
 #include "exporter/mirror.h"
 #include "http/server.h"
@@ -25,7 +25,8 @@ typedef struct tob_scrape tob_scrape;
 typedef struct tob_scrape_options {
     tob_mirror *mirror; // all borrowed for its life
     tob_manager *manager;
-    const tob_follow *follow;
+    const tob_instances *instances;
+    unsigned parts; // a set of TOB_PART_… of exposition.h: what this exporter has; others are empty
     tob_secrets *tokens;
     tob_counter *auth_success;
     tob_counter *auth_failure;

@@ -20,7 +20,7 @@ static tob_manager *manager_with_requests(void) {
     message.n_processes = 1;
     message.processes = processes;
     uint64_t ignored = 0;
-    assert_int_equal(tob_manager_apply(manager, &message, &ignored), TOB_OK);
+    assert_int_equal(tob_manager_apply(manager, 0, &message, 1000, &ignored), TOB_OK);
     assert_int_equal(ignored, 0);
     return manager;
 }

@@ -26,13 +26,15 @@ static void init_one(one *o, uint64_t id, uint64_t value) {
     o->process.counters = o->counters;
 }
 
-// Applies a message of processes given as pairs of id and value, ended by id 0.
-static void apply(tob_manager *manager, ...) {
+// Applies a message of one ingestd with processes given as pairs of id and value, ended by id 0.
+#define apply(manager, ...) apply_of(manager, 0, __VA_ARGS__)
+
+static void apply_of(tob_manager *manager, unsigned owner, ...) {
     one ones[8];
     Tobogganing__V1__Process *processes[8];
     Tobogganing__V1__Manager message = TOBOGGANING__V1__MANAGER__INIT;
     va_list args;
-    va_start(args, manager);
+    va_start(args, owner);
     for (int id = va_arg(args, int); id; id = va_arg(args, int)) {
         size_t i = message.n_processes++;
         init_one(&ones[i], (uint64_t)id, (uint64_t)va_arg(args, int));
@@ -41,7 +43,7 @@ static void apply(tob_manager *manager, ...) {
     va_end(args);
     message.processes = processes;
     uint64_t ignored = 99;
-    assert_int_equal(tob_manager_apply(manager, &message, &ignored), TOB_OK);
+    assert_int_equal(tob_manager_apply(manager, owner, &message, 1000, &ignored), TOB_OK);
     assert_int_equal(ignored, 0);
 }
 
@@ -130,7 +132,7 @@ static tob_error apply_labels(tob_manager *manager, Tobogganing__V1__CounterFami
     message.processes = processes;
     message.clusters = 3;
     message.clients = 4;
-    return tob_manager_apply(manager, &message, ret_ignored);
+    return tob_manager_apply(manager, 0, &message, 1000, ret_ignored);
 }
 
 static void counters_that_break_the_rules_are_left_out(void **state) {
@@ -188,6 +190,91 @@ static void label_sets_and_processes_are_capped(void **state) {
     tob_manager_free(manager);
 }
 
+static void processes_of_several_ingestd_are_added_up(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    tob_manager_begin_owner(manager, 0, 100);
+    tob_manager_begin_owner(manager, 1, 200);
+    apply_of(manager, 0, 10, 5, 0);
+    apply_of(manager, 1, 20, 7, 0);
+    apply_of(manager, 0, 10, 6, 0);
+    apply_of(manager, 0, 10, 6, 0);
+    apply_of(manager, 1, 20, 7, 0);
+    assert_int_equal(total(manager), 13);
+    tob_manager_free(manager);
+}
+
+static void what_an_ingestd_retires_is_its_own(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    tob_manager_begin_owner(manager, 0, 100);
+    tob_manager_begin_owner(manager, 1, 200);
+    apply_of(manager, 0, 10, 5, 0);
+    apply_of(manager, 1, 20, 7, 0);
+    apply_of(manager, 0, TOB_PROCESS_RETIRED, 5, 0); // has 10, not 20
+    assert_int_equal(total(manager), 12);
+    apply_of(manager, 1, TOB_PROCESS_RETIRED, 7, 0); // another sum under the same id
+    assert_int_equal(total(manager), 12);
+    apply_of(manager, 1, TOB_PROCESS_RETIRED, 7, 21, 1, 0);
+    apply_of(manager, 0, TOB_PROCESS_RETIRED, 5, 11, 1, 0);
+    assert_int_equal(total(manager), 14);
+    tob_manager_free(manager);
+}
+
+static void the_counts_of_a_forgotten_ingestd_stay_and_are_not_counted_again(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    tob_manager_begin_owner(manager, 0, 100);
+    apply_of(manager, 0, TOB_PROCESS_RETIRED, 3, 10, 5, 0);
+    tob_manager_forget(manager, 0);
+    tob_manager_begin_owner(manager, 0, 200);
+    apply_of(manager, 0, TOB_PROCESS_RETIRED, 1, 20, 2, 0);
+    assert_int_equal(total(manager), 11);
+    tob_manager_begin_owner(manager, 7, 100); // it was only away, and gets another slot
+    apply_of(manager, 7, TOB_PROCESS_RETIRED, 3, 10, 6, 0);
+    assert_int_equal(total(manager), 12);
+    tob_manager_free(manager);
+}
+
+static void apply_sizes(tob_manager *manager, unsigned owner, uint64_t clusters, uint64_t clients,
+                        uint64_t monotonic_ms) {
+    Tobogganing__V1__Manager message = TOBOGGANING__V1__MANAGER__INIT;
+    uint64_t ignored = 0;
+    message.clusters = clusters;
+    message.clients = clients;
+    assert_int_equal(tob_manager_apply(manager, owner, &message, monotonic_ms, &ignored), TOB_OK);
+}
+
+static void the_registrys_sizes_are_the_greatest_of_those_heard_lately(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    apply_sizes(manager, 0, 3, 100, 1000);
+    apply_sizes(manager, 1, 3, 99, 2000);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLIENTS), 100);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLUSTERS), 3);
+    apply_sizes(manager, 1, 2, 98, 1000 + TOB_MANAGER_GAUGE_MS);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLIENTS), 100);
+    apply_sizes(manager, 1, 2, 98, 1001 + TOB_MANAGER_GAUGE_MS);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLIENTS), 98);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLUSTERS), 2);
+    apply_sizes(manager, 0, 2, 101, 2000 + TOB_MANAGER_GAUGE_MS);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLIENTS), 101);
+    tob_manager_forget(manager, 0);
+    apply_sizes(manager, 1, 2, 97, 2001 + TOB_MANAGER_GAUGE_MS);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_CLIENTS), 97);
+    tob_manager_free(manager);
+}
+
+static void owners_are_capped(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    Tobogganing__V1__Manager message = TOBOGGANING__V1__MANAGER__INIT;
+    uint64_t ignored = 0;
+    assert_int_equal(tob_manager_apply(manager, TOB_MANAGER_MAX_OWNERS, &message, 1, &ignored), TOB_INVALID);
+    assert_int_equal(tob_manager_apply(manager, TOB_MANAGER_MAX_OWNERS - 1, &message, 1, &ignored), TOB_OK);
+    tob_manager_free(manager);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counters_of_all_processes_are_added_up),
@@ -196,6 +283,11 @@ int main(void) {
         cmocka_unit_test(a_process_that_ingestd_adds_to_its_own_sum_is_counted_once),
         cmocka_unit_test(counters_that_break_the_rules_are_left_out),
         cmocka_unit_test(label_sets_and_processes_are_capped),
+        cmocka_unit_test(processes_of_several_ingestd_are_added_up),
+        cmocka_unit_test(what_an_ingestd_retires_is_its_own),
+        cmocka_unit_test(the_counts_of_a_forgotten_ingestd_stay_and_are_not_counted_again),
+        cmocka_unit_test(the_registrys_sizes_are_the_greatest_of_those_heard_lately),
+        cmocka_unit_test(owners_are_capped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static void a_new_epoch_replaces_rows_whatever_their_version(void **state) {
     (void)state;
     tob_mirror *mirror = new_mirror(10, DAY_MS);
     assert_int_equal(put(mirror, "a", 500, 50), TOB_OK);
-    tob_mirror_begin_epoch(mirror);
+    tob_mirror_begin_epoch(mirror, 0);
     assert_int_equal(bytes_sent_of(mirror, "a"), 50); // still served
     assert_int_equal(put(mirror, "a", 1, 70), TOB_OK);
     assert_int_equal(bytes_sent_of(mirror, "a"), 70);
@@ -46,15 +46,15 @@ static void a_snapshot_removes_what_it_did_not_have(void **state) {
     tob_mirror *mirror = new_mirror(10, DAY_MS);
     assert_int_equal(put(mirror, "kept", 1, 1), TOB_OK);
     assert_int_equal(put(mirror, "gone", 2, 2), TOB_OK);
-    tob_mirror_begin_snapshot(mirror);
+    tob_mirror_begin_snapshot(mirror, 0);
     assert_int_equal(put_page(mirror, "kept", 1, 1), TOB_OK);
     assert_int_equal(put(mirror, "newer", 4, 4), TOB_OK); // by the bus, after the snapshot began at version 3
-    assert_int_equal(tob_mirror_end_snapshot(mirror, 3), 1);
+    assert_int_equal(tob_mirror_end_snapshot(mirror, 0, 3), 1);
     assert_int_equal(bytes_sent_of(mirror, "kept"), 1);
     assert_int_equal(bytes_sent_of(mirror, "gone"), -1);
     assert_int_equal(bytes_sent_of(mirror, "newer"), 4);
-    tob_mirror_begin_snapshot(mirror);
-    assert_int_equal(tob_mirror_end_snapshot(mirror, 10), 2);
+    tob_mirror_begin_snapshot(mirror, 0);
+    assert_int_equal(tob_mirror_end_snapshot(mirror, 0, 10), 2);
     assert_int_equal(tob_mirror_count(mirror, TOB_SOURCE_CLIENT), 0);
     tob_mirror_free(mirror);
 }
@@ -65,8 +65,8 @@ static void a_removed_source_is_gone_and_its_place_is_used_again(void **state) {
     assert_int_equal(put(mirror, "a", 1, 1), TOB_OK);
     assert_int_equal(put(mirror, "b", 2, 2), TOB_OK);
     assert_int_equal(put(mirror, "c", 3, 3), TOB_TOO_LARGE);
-    tob_mirror_remove(mirror, TOB_SOURCE_CLIENT, "a");
-    tob_mirror_remove(mirror, TOB_SOURCE_CLIENT, "never there");
+    tob_mirror_remove(mirror, 0, TOB_SOURCE_CLIENT, "a", UINT64_MAX);
+    tob_mirror_remove(mirror, 0, TOB_SOURCE_CLIENT, "never there", UINT64_MAX);
     assert_int_equal(bytes_sent_of(mirror, "a"), -1);
     assert_int_equal(put(mirror, "c", 4, 4), TOB_OK);
     assert_int_equal(bytes_sent_of(mirror, "c"), 4);
@@ -181,6 +181,113 @@ static void escaped_labels_of_the_greatest_length_fit(void **state) {
     tob_mirror_free(mirror);
 }
 
+static tob_error put_of(tob_mirror *mirror, unsigned owner, const char *id, uint64_t version,
+                        uint64_t last_check_in_unix_ms, uint64_t bytes_sent) {
+    tob_mirror_row row = client_row(id, version, bytes_sent);
+    row.owner = (uint16_t)owner;
+    row.last_check_in_unix_ms = last_check_in_unix_ms;
+    return tob_mirror_put(mirror, TOB_SOURCE_CLIENT, &row, false, NOW);
+}
+
+static void of_two_owners_the_one_that_heard_last_has_the_row(void **state) {
+    (void)state;
+    tob_mirror *mirror = new_mirror(10, DAY_MS);
+    tob_mirror_begin_owner(mirror, 0, 100);
+    tob_mirror_begin_owner(mirror, 1, 200);
+    assert_int_equal(put_of(mirror, 0, "a", 50, NOW, 1), TOB_OK);
+    assert_int_equal(put_of(mirror, 1, "a", 99, NOW - 1, 2), TOB_OK); // a greater version says nothing
+    assert_int_equal(bytes_sent_of(mirror, "a"), 1);
+    assert_int_equal(put_of(mirror, 1, "a", 1, NOW + 1, 3), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 3);
+    assert_int_equal(tob_mirror_owned(mirror, 0), 0);
+    assert_int_equal(tob_mirror_owned(mirror, 1), 1);
+    assert_int_equal(put_of(mirror, 0, "a", 51, NOW + 1, 4), TOB_OK); // the same moment: the greater instance
+    assert_int_equal(bytes_sent_of(mirror, "a"), 3);
+    assert_int_equal(put_of(mirror, 1, "a", 2, NOW - 5000, 5),
+                     TOB_OK); // its own clock went back: its version decides
+    assert_int_equal(bytes_sent_of(mirror, "a"), 5);
+    tob_mirror_free(mirror);
+}
+
+static void a_check_in_in_the_future_is_no_argument_against_another_owner(void **state) {
+    (void)state;
+    tob_mirror *mirror = new_mirror(10, DAY_MS);
+    tob_mirror_begin_owner(mirror, 0, 100);
+    tob_mirror_begin_owner(mirror, 1, 200);
+    assert_int_equal(put_of(mirror, 0, "a", 1, NOW + TOB_MIRROR_MAX_AHEAD_MS, 1), TOB_OK);
+    assert_int_equal(put_of(mirror, 1, "a", 1, NOW, 2), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 1); // not that far ahead
+    assert_int_equal(put_of(mirror, 0, "a", 2, NOW + DAY_MS, 3), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 3); // nobody says otherwise
+    assert_int_equal(put_of(mirror, 1, "a", 2, NOW, 4), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 4);
+    assert_int_equal(put_of(mirror, 0, "a", 3, NOW + DAY_MS, 5), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 4);
+    // When it is our clock that is behind, everybody's lie in the future, and the later one has it again.
+    assert_int_equal(put_of(mirror, 1, "a", 3, NOW + DAY_MS, 6), TOB_OK);
+    assert_int_equal(put_of(mirror, 0, "a", 4, NOW + DAY_MS + 1, 7), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 7);
+    tob_mirror_free(mirror);
+}
+
+static void removals_and_snapshots_concern_an_owners_own_rows(void **state) {
+    (void)state;
+    tob_mirror *mirror = new_mirror(10, DAY_MS);
+    assert_int_equal(put_of(mirror, 0, "a", 1, NOW, 1), TOB_OK);
+    assert_int_equal(put_of(mirror, 1, "b", 1, NOW, 2), TOB_OK);
+    assert_int_equal(put_of(mirror, 1, "c", 5, NOW, 3), TOB_OK);
+    tob_mirror_remove(mirror, 0, TOB_SOURCE_CLIENT, "b", UINT64_MAX);
+    tob_mirror_remove(mirror, 1, TOB_SOURCE_CLIENT, "c", 4); // it came back in version 5
+    assert_int_equal(tob_mirror_count(mirror, TOB_SOURCE_CLIENT), 3);
+    tob_mirror_begin_epoch(mirror, 0); // not that of 1
+    assert_int_equal(put_of(mirror, 1, "c", 4, NOW, 9), TOB_OK);
+    assert_int_equal(bytes_sent_of(mirror, "c"), 3);
+    tob_mirror_begin_snapshot(mirror, 0);
+    assert_int_equal(tob_mirror_end_snapshot(mirror, 0, 100), 1);
+    assert_int_equal(bytes_sent_of(mirror, "a"), -1);
+    assert_int_equal(bytes_sent_of(mirror, "b"), 2);
+    tob_mirror_begin_epoch(mirror, 1);
+    tob_mirror_remove(mirror, 1, TOB_SOURCE_CLIENT, "c", 4); // of the epoch before: whatever its version
+    assert_int_equal(bytes_sent_of(mirror, "c"), -1);
+    assert_int_equal(tob_mirror_drop_owner(mirror, 0), 0);
+    assert_int_equal(tob_mirror_drop_owner(mirror, 1), 1);
+    assert_int_equal(tob_mirror_count(mirror, TOB_SOURCE_CLIENT), 0);
+    tob_mirror_free(mirror);
+}
+
+static void a_row_that_is_taken_over_survives_the_new_owners_snapshot(void **state) {
+    (void)state;
+    tob_mirror *mirror = new_mirror(10, DAY_MS);
+    tob_mirror_row row = client_row("a", 3, 3);
+    assert_int_equal(put_of(mirror, 0, "a", 7, NOW - 10, 1), TOB_OK);
+    tob_mirror_begin_snapshot(mirror, 1);
+    row.owner = 1;
+    row.last_check_in_unix_ms = NOW;
+    assert_int_equal(tob_mirror_put(mirror, TOB_SOURCE_CLIENT, &row, true, NOW), TOB_OK);
+    assert_int_equal(tob_mirror_end_snapshot(mirror, 1, 10), 0);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 3);
+    tob_mirror_begin_snapshot(mirror, 0); // the one before doesn't have it any more
+    assert_int_equal(tob_mirror_end_snapshot(mirror, 0, 10), 0);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 3);
+    row.owner = TOB_MIRROR_MAX_OWNERS;
+    assert_int_equal(tob_mirror_put(mirror, TOB_SOURCE_CLIENT, &row, true, NOW), TOB_INVALID);
+    tob_mirror_free(mirror);
+}
+
+static void a_clock_that_is_wrong_for_a_while_hides_rows_and_loses_none(void **state) {
+    (void)state;
+    tob_mirror *mirror = new_mirror(10, DAY_MS / 2);
+    assert_int_equal(put(mirror, "a", 1, 1), TOB_OK);
+    assert_int_equal(tob_mirror_expire(mirror, NOW + DAY_MS), 1);
+    assert_int_equal(bytes_sent_of(mirror, "a"), -1);
+    assert_int_equal(tob_mirror_expire(mirror, NOW - DAY_MS), 0);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 1);
+    assert_int_equal(tob_mirror_expire(mirror, NOW + DAY_MS), 1);
+    assert_int_equal(tob_mirror_expire(mirror, NOW), 0);
+    assert_int_equal(bytes_sent_of(mirror, "a"), 1);
+    tob_mirror_free(mirror);
+}
+
 typedef struct race {
     tob_mirror *mirror;
     tob_manager *manager;
@@ -222,7 +329,7 @@ static void scrapes_see_whole_rows_while_the_bus_writes(void **state) {
         assert_int_equal(tob_mirror_put(r.mirror, TOB_SOURCE_CLIENT, &row, false, NOW), TOB_OK);
         if (version % 3 == 0) {
             snprintf(id, sizeof(id), "c%llu", (unsigned long long)(version * 7 % 5000));
-            tob_mirror_remove(r.mirror, TOB_SOURCE_CLIENT, id);
+            tob_mirror_remove(r.mirror, 0, TOB_SOURCE_CLIENT, id, UINT64_MAX);
         }
         if (version % 4000 == 0) {
             tob_mirror_expire(r.mirror, NOW);
@@ -246,6 +353,11 @@ int main(void) {
         cmocka_unit_test(a_silent_source_is_hidden_and_comes_back),
         cmocka_unit_test(hostile_rows_are_refused),
         cmocka_unit_test(escaped_labels_of_the_greatest_length_fit),
+        cmocka_unit_test(of_two_owners_the_one_that_heard_last_has_the_row),
+        cmocka_unit_test(a_check_in_in_the_future_is_no_argument_against_another_owner),
+        cmocka_unit_test(removals_and_snapshots_concern_an_owners_own_rows),
+        cmocka_unit_test(a_row_that_is_taken_over_survives_the_new_owners_snapshot),
+        cmocka_unit_test(a_clock_that_is_wrong_for_a_while_hides_rows_and_loses_none),
         cmocka_unit_test(scrapes_see_whole_rows_while_the_bus_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

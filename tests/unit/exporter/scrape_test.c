@@ -18,7 +18,7 @@
 typedef struct setup {
     tob_mirror *mirror;
     tob_manager *manager;
-    tob_follow *follow;
+    tob_instances *instances;
     tob_secrets *tokens;
     tob_process *process;
     tob_counter *success;
@@ -27,10 +27,11 @@ typedef struct setup {
     tob_http_server *server;
 } setup;
 
-static setup start(uint64_t stall_ms) {
+static setup start_with(uint64_t stall_ms, unsigned parts) {
     setup s = {.mirror = new_mirror(CLIENTS, DAY_MS), .manager = new_manager()};
     tob_moment now = {.monotonic_ms = 1, .unix_ms = 1};
-    assert_int_equal(tob_follow_new(s.mirror, s.manager, now, &s.follow), TOB_OK);
+    tob_instances_options followed = {.mirror = s.mirror, .manager = s.manager, .ready_timeout_ms = DAY_MS};
+    assert_int_equal(tob_instances_new(&followed, now, &s.instances), TOB_OK);
     assert_int_equal(tob_secrets_new("right,also-right", NULL, &s.tokens), TOB_OK);
     assert_int_equal(tob_process_new("exporter", &s.process), TOB_OK);
     Tobogganing__V1__CounterFamily family = TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS;
@@ -38,7 +39,8 @@ static setup start(uint64_t stall_ms) {
     s.failure = tob_process_counter(s.process, family, "metrics", "failure", NULL);
     tob_scrape_options options = {.mirror = s.mirror,
                                   .manager = s.manager,
-                                  .follow = s.follow,
+                                  .instances = s.instances,
+                                  .parts = parts,
                                   .tokens = s.tokens,
                                   .auth_success = s.success,
                                   .auth_failure = s.failure,
@@ -57,13 +59,17 @@ static setup start(uint64_t stall_ms) {
     return s;
 }
 
+static setup start(uint64_t stall_ms) {
+    return start_with(stall_ms, TOB_PART_ALL);
+}
+
 static void stop(setup *s) {
     tob_http_server_stop(s->server, 2000);
     tob_http_server_free(s->server);
     tob_scrape_free(s->scrape);
     tob_process_free(s->process);
     tob_secrets_free(s->tokens);
-    tob_follow_free(s->follow);
+    tob_instances_free(s->instances);
     tob_manager_free(s->manager);
     tob_mirror_free(s->mirror);
 }
@@ -82,20 +88,22 @@ static void make_ready(setup *s, unsigned clients) {
     uint64_t last[TOB_BUS_BUCKETS] = {0};
     Tobogganing__V1__Heartbeat heartbeat = TOBOGGANING__V1__HEARTBEAT__INIT;
     Tobogganing__V1__BusMessage message = TOBOGGANING__V1__BUS_MESSAGE__INIT;
-    Tobogganing__V1__SnapshotRequest request = TOBOGGANING__V1__SNAPSHOT_REQUEST__INIT;
+    tob_page_request request;
+    const tob_behind behind = {.known = true};
     Tobogganing__V1__SnapshotResponse page = TOBOGGANING__V1__SNAPSHOT_RESPONSE__INIT;
     tob_moment now = {.monotonic_ms = 2, .unix_ms = 2};
     message.topic = TOB_BUS_TOPIC_HEARTBEAT;
     message.heartbeat = &heartbeat;
     heartbeat.n_last_sequences = TOB_BUS_BUCKETS;
     heartbeat.last_sequences = last;
-    tob_follow_bus(s->follow, &message, now);
-    assert_true(tob_follow_request(s->follow, now, &request));
+    tob_instances_bus(s->instances, &message, now);
+    assert_true(tob_instances_request(s->instances, 0, now, &request));
     fill(s->mirror, clients);
     page.n_last_sequences = TOB_BUS_BUCKETS;
     page.last_sequences = last;
-    tob_follow_page(s->follow, &page, now);
-    assert_true(tob_follow_ready(s->follow));
+    tob_instances_snapshot(s->instances, 0, &page, 100, now);
+    tob_instances_check_ready(s->instances, &behind, 1, 1, now);
+    assert_true(tob_instances_ready(s->instances));
 }
 
 static int open_socket(const setup *s, int receive_bytes) {
@@ -295,6 +303,20 @@ static void collect_selects_parts(void **state) {
     stop(&s);
 }
 
+static void an_exporter_without_the_managers_families_shows_the_others(void **state) {
+    (void)state;
+    setup s = start_with(5000, TOB_PART_CLIENT | TOB_PART_HEADEND);
+    make_ready(&s, 10);
+    response r = get(&s, "GET", "/metrics", AUTH);
+    assert_body_is_exposition(&s, r.body.data, r.body.len, TOB_PART_CLIENT | TOB_PART_HEADEND);
+    free_response(&r);
+    r = get(&s, "GET", "/metrics?collect[]=manager", AUTH);
+    assert_int_equal(r.status, 200);
+    assert_int_equal(r.body.len, 0);
+    free_response(&r);
+    stop(&s);
+}
+
 static void a_slow_reader_holds_up_nobody(void **state) {
     (void)state;
     setup s = start(60000);
@@ -314,7 +336,7 @@ static void a_slow_reader_holds_up_nobody(void **state) {
         tob_mirror_row row = client_row(id, 2, 7);
         assert_int_equal(tob_mirror_put(s.mirror, TOB_SOURCE_CLIENT, &row, false, 0), TOB_OK);
     }
-    tob_mirror_remove(s.mirror, TOB_SOURCE_CLIENT, "client-000001");
+    tob_mirror_remove(s.mirror, 0, TOB_SOURCE_CLIENT, "client-000001", UINT64_MAX);
     tob_buffer rest;
     tob_buffer_init(&rest, 256u << 20);
     read_to_end(slow, &rest);
@@ -384,6 +406,7 @@ int main(void) {
         cmocka_unit_test(a_large_scrape_is_whole_as_text_and_as_gzip),
         cmocka_unit_test(head_has_the_headers_and_no_body),
         cmocka_unit_test(collect_selects_parts),
+        cmocka_unit_test(an_exporter_without_the_managers_families_shows_the_others),
         cmocka_unit_test(a_slow_reader_holds_up_nobody),
         cmocka_unit_test(scrapes_at_once_are_capped_and_stalled_ones_are_cut_off),
         cmocka_unit_test(a_reader_that_goes_away_frees_its_place),
