@@ -91,38 +91,41 @@ int tob_ctl_client_list(int argc, char **argv) {
                                 sizeof(columns) / sizeof(columns[0]), argc, argv);
 }
 
+static void print_revoked(const char *id, const ProtobufCMessage *response) {
+    char at[TOB_CTL_TIME_BYTES];
+    const Tobogganing__V1__Client *client = (const Tobogganing__V1__Client *)response;
+    printf("%s is revoked since %s\n", id, tob_ctl_time(client->revoked_unix_ms, at));
+}
+
 int tob_ctl_client_revoke(int argc, char **argv) {
-    tob_ctl_session session = {.client = NULL};
-    const tob_option options[] = {TOB_CTL_ADMIN_OPTIONS(&session)};
-    const tob_command command = {
-        .program = TOB_CTL_PROGRAM,
+    static const tob_ctl_id_command revoke = {
         .name = "client revoke",
+        .argument = "CLIENT_ID",
         .summary = "refuse a client's API key from now on",
-        .arguments = "CLIENT_ID",
-        .options = options,
-        .option_count = sizeof(options) / sizeof(options[0]),
-        .min_args = 1,
-        .max_args = 1,
+        .description =
+            "The client's last values stay in the exposition until they expire; see client delete.",
+        .method = TOB_CTL_SERVICE "RevokeClient",
+        .credential = TOB_CTL_ADMIN,
+        .request_type = &tobogganing__v1__revoke_client_request__descriptor,
+        .response_type = &tobogganing__v1__client__descriptor,
+        .print = print_revoked,
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
-    if (status >= 0) {
-        return status;
-    }
-    Tobogganing__V1__RevokeClientRequest request = TOBOGGANING__V1__REVOKE_CLIENT_REQUEST__INIT;
-    request.client_id = args[0];
-    ProtobufCMessage *response = NULL;
-    status = tob_ctl_change(&session, &command, TOB_CTL_SERVICE "RevokeClient", &request.base,
-                            &tobogganing__v1__client__descriptor, TOB_OK, &response);
-    if (status == 0 && session.json) {
-        status = tob_ctl_print_json(tob_ctl_json(response));
-    } else if (status == 0) {
-        char at[TOB_CTL_TIME_BYTES];
-        const Tobogganing__V1__Client *client = (const Tobogganing__V1__Client *)response;
-        printf("%s is revoked since %s\n", client->client_id, tob_ctl_time(client->revoked_unix_ms, at));
-        status = tob_ctl_finish(0);
-    }
-    protobuf_c_message_free_unpacked(response, NULL);
-    return status;
+    return tob_ctl_run_id_command(&revoke, argc, argv);
+}
+
+int tob_ctl_client_delete(int argc, char **argv) {
+    static const tob_ctl_id_command deletion = {
+        .name = "client delete",
+        .argument = "CLIENT_ID",
+        .summary = "delete a client and its last values",
+        .description =
+            "The client's key is refused from now on, and it leaves the exposition. What it reported stays "
+            "in the journal. The id may be registered again.",
+        .method = TOB_CTL_SERVICE "DeleteClient",
+        .credential = TOB_CTL_ADMIN,
+        .request_type = &tobogganing__v1__delete_client_request__descriptor,
+        .response_type = &tobogganing__v1__delete_client_response__descriptor,
+        .print = tob_ctl_print_deleted,
+    };
+    return tob_ctl_run_id_command(&deletion, argc, argv);
 }

@@ -25,11 +25,18 @@ int tob_ctl_main(int argc, char **argv);
 int tob_ctl_client_add(int argc, char **argv);
 int tob_ctl_client_list(int argc, char **argv);
 int tob_ctl_client_revoke(int argc, char **argv);
+int tob_ctl_client_delete(int argc, char **argv);
 int tob_ctl_cluster_add(int argc, char **argv);
 int tob_ctl_cluster_list(int argc, char **argv);
+int tob_ctl_consumer_forget(int argc, char **argv);
+int tob_ctl_consumer_list(int argc, char **argv);
 int tob_ctl_headend_add(int argc, char **argv);
+int tob_ctl_headend_delete(int argc, char **argv);
 int tob_ctl_headend_list(int argc, char **argv);
 int tob_ctl_headend_token(int argc, char **argv);
+int tob_ctl_journal_inspect(int argc, char **argv);
+int tob_ctl_journal_repair(int argc, char **argv);
+int tob_ctl_journal_verify(int argc, char **argv);
 int tob_ctl_health(int argc, char **argv);
 int tob_ctl_status(int argc, char **argv);
 

@@ -127,3 +127,21 @@ int tob_ctl_headend_token(int argc, char **argv) {
     protobuf_c_message_free_unpacked(response, NULL);
     return status;
 }
+
+int tob_ctl_headend_delete(int argc, char **argv) {
+    static const tob_ctl_id_command deletion = {
+        .name = "headend delete",
+        .argument = "HEADEND_ID",
+        .summary = "delete a headend and its last values",
+        .description =
+            "The headend's tokens are refused from now on, and it leaves the exposition. What it reported "
+            "stays in the journal. The id may be registered again: tokens that have not expired are "
+            "good for it then.",
+        .method = TOB_CTL_SERVICE "DeleteHeadend",
+        .credential = TOB_CTL_ADMIN,
+        .request_type = &tobogganing__v1__delete_headend_request__descriptor,
+        .response_type = &tobogganing__v1__delete_headend_response__descriptor,
+        .print = tob_ctl_print_deleted,
+    };
+    return tob_ctl_run_id_command(&deletion, argc, argv);
+}

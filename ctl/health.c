@@ -27,7 +27,7 @@ static int check(const char *name, const char *summary, int argc, char **argv, t
     }
     Tobogganing__V1__HealthCheckRequest request = TOBOGGANING__V1__HEALTH_CHECK_REQUEST__INIT;
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_open(session, &command, false);
+    status = tob_ctl_open(session, &command, TOB_CTL_NONE);
     if (status == 0) {
         status = tob_ctl_call(session, "/tobogganing.v1.Health/Check", &request.base,
                               &tobogganing__v1__health_check_response__descriptor, TOB_OK, &response);
@@ -61,6 +61,29 @@ int tob_ctl_health(int argc, char **argv) {
     return status;
 }
 
+static void print_place(const char *what, const Tobogganing__V1__Position *place) {
+    if (place) {
+        printf("  %-20s segment %" PRIu64 " offset %" PRIu64 "\n", what, place->segment, place->offset);
+    } else {
+        printf("  %-20s none\n", what);
+    }
+}
+
+static void print_journal(const health *h) {
+    char made[TOB_CTL_TIME_BYTES];
+    printf("Journal\n");
+    print_place("oldest", h->journal_oldest);
+    print_place("end", h->journal_end);
+    printf("  bytes on disk        %" PRIu64 "\n", h->journal_bytes);
+    print_place("checkpoint", h->checkpoint);
+    if (h->checkpoint) {
+        printf("    made               %s\n", tob_ctl_time(h->checkpoint_unix_ms, made));
+        printf("    bytes              %" PRIu64 "\n", h->checkpoint_bytes);
+        printf("    took, ms           %" PRIu64 "\n", h->checkpoint_took_ms);
+        printf("    longest pause, us  %" PRIu64 "\n", h->checkpoint_longest_pause_us);
+    }
+}
+
 static void print_all(const health *h, const char *server) {
     char started[TOB_CTL_TIME_BYTES];
     printf("ingestd at %s: ", server);
@@ -76,16 +99,18 @@ static void print_all(const health *h, const char *server) {
     printf("Reporting\n");
     printf("  clients              %" PRIu64 "\n", h->reporting_clients);
     printf("  headends             %" PRIu64 "\n", h->reporting_headends);
-    printf("Since the start\n");
+    printf("Ever\n");
+    printf("  stored batches       %" PRIu64 "\n", h->stored_batches);
     printf("  stored samples       %" PRIu64 "\n", h->stored_samples);
+    printf("Since the start\n");
+    printf("  repeated batches     %" PRIu64 "\n", h->repeated_batches);
     printf("  rejected series      %" PRIu64 "\n", h->rejected_series);
+    printf("  refused calls        %" PRIu64 "\n", h->refused_calls);
     printf("  commits              %" PRIu64 "\n", h->commits);
-    printf("Journal\n");
-    if (h->journal_end) {
-        printf("  end                  segment %" PRIu64 " offset %" PRIu64 "\n", h->journal_end->segment,
-               h->journal_end->offset);
-    }
-    printf("  bytes on disk        %" PRIu64 "\n", h->journal_bytes);
+    printf("Requests under way\n");
+    printf("  memory, bytes        %" PRIu64 " of %" PRIu64 "\n", h->request_memory_bytes,
+           h->request_memory_max_bytes);
+    print_journal(h);
 }
 
 int tob_ctl_status(int argc, char **argv) {

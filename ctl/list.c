@@ -85,7 +85,7 @@ int tob_ctl_list_command(const char *name, const char *summary, const char *meth
     if (status >= 0) {
         return status;
     }
-    status = tob_ctl_open(&session, &command, true);
+    status = tob_ctl_open(&session, &command, TOB_CTL_ADMIN);
     if (status == 0) {
         status = tob_ctl_list(&session, method, response_type, columns, column_count);
     }

@@ -10,8 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/options.h"
+
 #define TOB_CTL_MAX_COLUMNS 8
 #define TOB_CTL_TIME_BYTES  32
+
+// The option --json; target: bool.
+#define TOB_CTL_JSON_OPTION(target_)                                                                         \
+    { .name = "json", .kind = TOB_OPTION_FLAG, .target = (target_), .help = "Print JSON." }
 
 // tob_ctl_json makes JSON of any message, under the names of its .proto: 64-bit identities (fixed64) become
 // 16 hex digits, enums their names, numbers over 2^63-1 strings. Owned by the caller, json_decref; NULL: no

@@ -1,18 +1,79 @@
 #include "ctl/registry.h"
 
+#include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "ctl/output.h"
 
 int tob_ctl_change(tob_ctl_session *session, const tob_command *command, const char *method,
                    const ProtobufCMessage *request, const ProtobufCMessageDescriptor *response_type,
                    tob_error accept, ProtobufCMessage **ret) {
-    int status = tob_ctl_open(session, command, true);
+    int status = tob_ctl_open(session, command, TOB_CTL_ADMIN);
     if (status == 0) {
         status = tob_ctl_call(session, method, request, response_type, accept, ret);
     }
     tob_ctl_close(session);
     return status;
+}
+
+// A request with its only field set. NULL without memory; free with free.
+static ProtobufCMessage *id_request(const ProtobufCMessageDescriptor *type, char *id) {
+    assert(type->n_fields == 1 && type->fields[0].type == PROTOBUF_C_TYPE_STRING);
+    ProtobufCMessage *request = malloc(type->sizeof_message);
+    if (!request) {
+        fprintf(stderr, TOB_CTL_PROGRAM ": out of memory\n");
+        return NULL;
+    }
+    protobuf_c_message_init(type, request);
+    memcpy((char *)request + type->fields[0].offset, &id, sizeof(id));
+    return request;
+}
+
+static int run_on_id(const tob_ctl_id_command *c, const tob_command *command, tob_ctl_session *session,
+                     char *id) {
+    ProtobufCMessage *request = id_request(c->request_type, id), *response = NULL;
+    int status = request ? tob_ctl_open(session, command, c->credential) : 1;
+    if (status == 0) {
+        status = tob_ctl_call(session, c->method, request, c->response_type, TOB_OK, &response);
+    }
+    tob_ctl_close(session);
+    if (status == 0 && session->json) {
+        status = tob_ctl_print_json(tob_ctl_json(c->response_type->n_fields ? response : request));
+    } else if (status == 0) {
+        c->print(id, response);
+        status = tob_ctl_finish(0);
+    }
+    protobuf_c_message_free_unpacked(response, NULL);
+    free(request);
+    return status;
+}
+
+int tob_ctl_run_id_command(const tob_ctl_id_command *c, int argc, char **argv) {
+    tob_ctl_session session = {.client = NULL};
+    const tob_option admin_options[] = {TOB_CTL_ADMIN_OPTIONS(&session)};
+    const tob_option cluster_options[] = {TOB_CTL_CLUSTER_OPTIONS(&session)};
+    const tob_command command = {
+        .program = TOB_CTL_PROGRAM,
+        .name = c->name,
+        .summary = c->summary,
+        .arguments = c->argument,
+        .description = c->description,
+        .options = c->credential == TOB_CTL_ADMIN ? admin_options : cluster_options,
+        .option_count = sizeof(admin_options) / sizeof(admin_options[0]), // both have as many
+        .min_args = 1,
+        .max_args = 1,
+    };
+    char **args = NULL;
+    size_t arg_count = 0;
+    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    return status >= 0 ? status : run_on_id(c, &command, &session, args[0]);
+}
+
+void tob_ctl_print_deleted(const char *id, const ProtobufCMessage *response) {
+    (void)response;
+    printf("%s is deleted\n", id);
 }
 
 int tob_ctl_print_added(const tob_ctl_session *session, const ProtobufCMessage *response,

@@ -7,24 +7,41 @@
 #include "rpc/status.h"
 #include "util/secret.h"
 
-static int read_token(const tob_ctl_session *session, const tob_command *command, char **ret) {
-    bool given = session->admin_token && *session->admin_token;
-    bool file = session->admin_token_file && *session->admin_token_file;
-    if (!given && !file) {
-        return tob_options_error(command, "ADMIN_TOKEN", "is needed, or a file with it: --admin-token-file");
+// What a credential is called in options and messages.
+typedef struct token_names {
+    const char *variable;
+    const char *file_option;
+} token_names;
+
+static token_names names_of(tob_ctl_credential credential) {
+    switch (credential) {
+    case TOB_CTL_ADMIN: return (token_names){"ADMIN_TOKEN", "admin-token-file"};
+    case TOB_CTL_CLUSTER: return (token_names){"CLUSTER_TOKEN", "cluster-token-file"};
+    case TOB_CTL_NONE: break;
     }
-    tob_error err = tob_secret_read_first(session->admin_token, session->admin_token_file, ret);
+    return (token_names){"", ""};
+}
+
+static int read_token(const tob_ctl_session *session, const tob_command *command, char **ret) {
+    token_names names = names_of(session->credential);
+    bool given = session->token && *session->token;
+    bool file = session->token_file && *session->token_file;
+    if (!given && !file) {
+        return tob_options_error(command, names.variable, "is needed, or a file with it: --%s",
+                                 names.file_option);
+    }
+    tob_error err = tob_secret_read_first(session->token, session->token_file, ret);
     if (err) {
-        return tob_options_error(command, file ? "admin-token-file" : "ADMIN_TOKEN", "%s%s%s",
-                                 file ? session->admin_token_file : "", file ? ": " : "",
-                                 tob_error_string(err));
+        return tob_options_error(command, file ? names.file_option : names.variable, "%s%s%s",
+                                 file ? session->token_file : "", file ? ": " : "", tob_error_string(err));
     }
     return 0;
 }
 
-int tob_ctl_open(tob_ctl_session *session, const tob_command *command, bool admin) {
+int tob_ctl_open(tob_ctl_session *session, const tob_command *command, tob_ctl_credential credential) {
     char *token = NULL;
-    int status = admin ? read_token(session, command, &token) : 0;
+    session->credential = credential;
+    int status = credential == TOB_CTL_NONE ? 0 : read_token(session, command, &token);
     if (status) {
         return status;
     }
@@ -62,7 +79,8 @@ static void print_failure(const tob_ctl_session *session, tob_error error, const
     if (error == TOB_UNAVAILABLE || error == TOB_DEADLINE) {
         fprintf(stderr, " (is ingestd running at %s? see --server)", session->server);
     } else if (error == TOB_UNAUTHENTICATED || error == TOB_PERMISSION_DENIED) {
-        fprintf(stderr, " (is ADMIN_TOKEN one that ingestd at %s was started with?)", session->server);
+        fprintf(stderr, " (is %s one that ingestd at %s was started with?)",
+                names_of(session->credential).variable, session->server);
     } else if (error == TOB_UNIMPLEMENTED) {
         fprintf(stderr, " (is ingestd at %s of another version? this is %s)", session->server, TOB_VERSION);
     }

@@ -9,13 +9,18 @@
 #include <stdbool.h>
 
 #include "ctl/command.h"
+#include "ctl/output.h"
 #include "rpc/client.h"
 #include "util/options.h"
 
+// Which token a command presents.
+typedef enum tob_ctl_credential { TOB_CTL_NONE, TOB_CTL_ADMIN, TOB_CTL_CLUSTER } tob_ctl_credential;
+
 typedef struct tob_ctl_session {
     const char *server;
-    const char *admin_token;
-    const char *admin_token_file;
+    const char *token;
+    const char *token_file;
+    tob_ctl_credential credential; // set by tob_ctl_open
     uint64_t timeout_ms;
     bool json;
     tob_rpc_client *client;
@@ -24,11 +29,11 @@ typedef struct tob_ctl_session {
 #define TOB_CTL_SERVER_OPTIONS(s)                                                                            \
     {.name = "server",                                                                                       \
      .env = "INGEST_URL",                                                                                    \
-     .value = "URL",                                                                                         \
+     .value = "URL[,URL…]",                                                                                  \
      .fallback = "tcp://127.0.0.1:8010",                                                                     \
      .kind = TOB_OPTION_STRING,                                                                              \
      .target = &(s)->server,                                                                                 \
-     .help = "Where ingestd listens."},                                                                      \
+     .help = "Where ingestd listens; any of them answers."},                                                 \
         {.name = "timeout",                                                                                  \
          .value = "TIME",                                                                                    \
          .fallback = "5s",                                                                                   \
@@ -37,25 +42,35 @@ typedef struct tob_ctl_session {
          .min = 1,                                                                                           \
          .max = 600000,                                                                                      \
          .help = "How long each call may take, connecting included."},                                       \
-    {                                                                                                        \
-        .name = "json", .kind = TOB_OPTION_FLAG, .target = &(s)->json, .help = "Print JSON."                 \
-    }
+        TOB_CTL_JSON_OPTION(&(s)->json)
 
 #define TOB_CTL_ADMIN_OPTIONS(s)                                                                             \
     TOB_CTL_SERVER_OPTIONS(s),                                                                               \
         {.env = "ADMIN_TOKEN",                                                                               \
          .value = "TOKEN",                                                                                   \
          .kind = TOB_OPTION_STRING,                                                                          \
-         .target = &(s)->admin_token,                                                                        \
+         .target = &(s)->token,                                                                              \
          .help = "One of ingestd's admin tokens."},                                                          \
     {                                                                                                        \
         .name = "admin-token-file", .env = "ADMIN_TOKEN_FILE", .value = "FILE", .kind = TOB_OPTION_STRING,   \
-        .target = &(s)->admin_token_file, .help = "A file with an admin token."                              \
+        .target = &(s)->token_file, .help = "A file with an admin token."                                    \
     }
 
-// tob_ctl_open starts to connect. `command` is for naming an option that is wrong; admin: the token is
-// needed.
-TOB_MUST_USE int tob_ctl_open(tob_ctl_session *session, const tob_command *command, bool admin);
+#define TOB_CTL_CLUSTER_OPTIONS(s)                                                                           \
+    TOB_CTL_SERVER_OPTIONS(s),                                                                               \
+        {.env = "CLUSTER_TOKEN",                                                                             \
+         .value = "TOKEN",                                                                                   \
+         .kind = TOB_OPTION_STRING,                                                                          \
+         .target = &(s)->token,                                                                              \
+         .help = "One of ingestd's cluster tokens."},                                                        \
+    {                                                                                                        \
+        .name = "cluster-token-file", .env = "CLUSTER_TOKEN_FILE", .value = "FILE",                          \
+        .kind = TOB_OPTION_STRING, .target = &(s)->token_file, .help = "A file with a cluster token."        \
+    }
+
+// tob_ctl_open starts to connect. `command` is for naming an option that is wrong.
+TOB_MUST_USE int tob_ctl_open(tob_ctl_session *session, const tob_command *command,
+                              tob_ctl_credential credential);
 void tob_ctl_close(tob_ctl_session *session);
 
 // tob_ctl_call calls one method.

@@ -9,11 +9,13 @@
 // clang-format on
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "tobogganing/v1/bus.pb-c.h"
 #include "tobogganing/v1/health.pb-c.h"
 #include "tobogganing/v1/registry.pb-c.h"
 
@@ -36,6 +38,13 @@ static void on_check(tob_rpc_call *call, const ProtobufCMessage *request, void *
     response.reason = (char *)"the disk is full";
     response.version = (char *)"9.9";
     response.clients = 12;
+    Tobogganing__V1__Position place = TOBOGGANING__V1__POSITION__INIT;
+    place.segment = 4;
+    place.offset = 56;
+    response.checkpoint = &place;
+    response.checkpoint_unix_ms = 1700000000000;
+    response.repeated_batches = 31;
+    response.request_memory_max_bytes = 1u << 30;
     tob_rpc_reply(call, &response.base);
 }
 
@@ -107,6 +116,60 @@ static void on_revoke(tob_rpc_call *call, const ProtobufCMessage *message, void 
     }
 }
 
+static void on_delete(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)user;
+    const Tobogganing__V1__DeleteClientRequest *request =
+        (const Tobogganing__V1__DeleteClientRequest *)message;
+    Tobogganing__V1__DeleteClientResponse response = TOBOGGANING__V1__DELETE_CLIENT_RESPONSE__INIT;
+    if (!is_admin(call)) {
+        return;
+    }
+    if (strcmp(request->client_id, "laptop-7") != 0) {
+        tob_rpc_fail(call, TOB_NOT_FOUND, 0, "client_id: no such client");
+        return;
+    }
+    tob_rpc_reply(call, &response.base);
+}
+
+static int is_process(tob_rpc_call *call) {
+    const char *bearer = tob_rpc_call_bearer(call);
+    if (bearer && strcmp(bearer, "cluster") == 0) {
+        return 1;
+    }
+    tob_rpc_fail(call, TOB_UNAUTHENTICATED, 0, "needs the cluster token");
+    return 0;
+}
+
+static void on_list_consumers(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)message;
+    (void)user;
+    Tobogganing__V1__Position position = TOBOGGANING__V1__POSITION__INIT;
+    Tobogganing__V1__Consumer consumer = TOBOGGANING__V1__CONSUMER__INIT;
+    Tobogganing__V1__Consumer *consumers[] = {&consumer};
+    Tobogganing__V1__ListConsumersResponse response = TOBOGGANING__V1__LIST_CONSUMERS_RESPONSE__INIT;
+    position.segment = 3;
+    position.offset = 40;
+    consumer.name = (char *)"remote-write";
+    consumer.position = &position;
+    consumer.holder = 0xabc;
+    consumer.lease_ms = 1500;
+    consumer.lag_bytes = 4096;
+    response.consumers = consumers;
+    response.n_consumers = 1;
+    if (is_process(call)) {
+        tob_rpc_reply(call, &response.base);
+    }
+}
+
+static void on_forget(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    (void)message;
+    (void)user;
+    Tobogganing__V1__ForgetConsumerResponse response = TOBOGGANING__V1__FORGET_CONSUMER_RESPONSE__INIT;
+    if (is_process(call)) {
+        tob_rpc_reply(call, &response.base);
+    }
+}
+
 static void on_add_cluster(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
     (void)user;
     (void)message;
@@ -147,7 +210,10 @@ static int start(void **state) {
         {&tobogganing__v1__registry__descriptor, "AddClient", on_add_client},
         {&tobogganing__v1__registry__descriptor, "ListClients", on_list_clients},
         {&tobogganing__v1__registry__descriptor, "RevokeClient", on_revoke},
+        {&tobogganing__v1__registry__descriptor, "DeleteClient", on_delete},
         {&tobogganing__v1__registry__descriptor, "AddCluster", on_add_cluster},
+        {&tobogganing__v1__bus__descriptor, "ListConsumers", on_list_consumers},
+        {&tobogganing__v1__bus__descriptor, "ForgetConsumer", on_forget},
         {&tobogganing__v1__registry__descriptor, "IssueHeadendToken", on_token},
     };
     assert_int_equal(tob_rpc_server_new(&options, &server), TOB_OK);
@@ -257,7 +323,8 @@ static void every_command_has_help(void **state) {
                  tob_ctl_commands[i].group ? tob_ctl_commands[i].group : "", tob_ctl_commands[i].name);
         assert_int_equal(run(words), 0);
         assert_contains(out, "EXIT STATUS");
-        assert_contains(out, "INGEST_URL");
+        bool works_on_files = tob_ctl_commands[i].group && !strcmp(tob_ctl_commands[i].group, "journal");
+        assert_contains(out, works_on_files ? "DIR" : "INGEST_URL");
     }
 }
 
@@ -284,6 +351,39 @@ static void the_servers_refusal_is_printed_with_its_code(void **state) {
     setenv("ADMIN_TOKEN", "wrong", 1);
     assert_int_equal(run("client list"), 1);
     assert_contains(err, "tobogganctl: UNAUTHENTICATED: needs an admin's token (is ADMIN_TOKEN one");
+}
+
+static void deleting_says_who_is_gone(void **state) {
+    (void)state;
+    assert_int_equal(run("client delete laptop-7"), 0);
+    assert_string_equal(out, "laptop-7 is deleted\n");
+    assert_int_equal(run("client delete laptop-7 --json"), 0);
+    assert_contains(out, "\"client_id\": \"laptop-7\"");
+    assert_int_equal(run("client delete nobody"), 1);
+    assert_string_equal(err, "tobogganctl: NOT_FOUND: client_id: no such client\n");
+    assert_int_equal(run("client delete"), 2);
+    assert_int_equal(run("headend delete a b"), 2);
+}
+
+static void consumers_need_the_cluster_token_and_are_listed_with_their_places(void **state) {
+    (void)state;
+    unsetenv("CLUSTER_TOKEN");
+    unsetenv("CLUSTER_TOKEN_FILE");
+    assert_int_equal(run("consumer list"), 2);
+    assert_contains(err, "CLUSTER_TOKEN");
+    assert_contains(err, "--cluster-token-file");
+    setenv("CLUSTER_TOKEN", "sesame", 1);
+    assert_int_equal(run("consumer list"), 1);
+    assert_contains(err, "UNAUTHENTICATED: needs the cluster token (is CLUSTER_TOKEN one");
+    setenv("CLUSTER_TOKEN", "cluster", 1);
+    assert_int_equal(run("consumer list"), 0);
+    assert_string_equal(out, "CONSUMER      SEGMENT  OFFSET  BEHIND, BYTES  HOLDER            LEASE, MS\n"
+                             "remote-write  3        40      4096           0000000000000abc  1500\n");
+    assert_int_equal(run("consumer list --json"), 0);
+    assert_contains(out, "\"name\": \"remote-write\"");
+    assert_int_equal(run("consumer forget remote-write"), 0);
+    assert_string_equal(out, "remote-write is forgotten\n");
+    unsetenv("CLUSTER_TOKEN");
 }
 
 static void lists_go_through_all_pages(void **state) {
@@ -330,6 +430,11 @@ static void health_tells_by_its_exit_status(void **state) {
     assert_string_equal(out, "serving\n");
     assert_int_equal(run("status"), 0);
     assert_contains(out, "version              9.9");
+    assert_contains(out, "repeated batches     31");
+    assert_contains(out, "checkpoint           segment 4 offset 56");
+    assert_contains(out, "made               2023-11-14T22:13:20Z");
+    assert_contains(out, "oldest               none");
+    assert_contains(out, "memory, bytes        0 of 1073741824");
     health_status = TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_NOT_SERVING;
     assert_int_equal(run("health"), 1);
     assert_string_equal(out, "not serving: the disk is full\n");
@@ -379,6 +484,8 @@ int main(void) {
         ALLOWED(every_command_has_help),
         ALLOWED(client_add_prints_assignments_or_json),
         ALLOWED(the_servers_refusal_is_printed_with_its_code),
+        ALLOWED(deleting_says_who_is_gone),
+        ALLOWED(consumers_need_the_cluster_token_and_are_listed_with_their_places),
         ALLOWED(lists_go_through_all_pages),
         ALLOWED(what_exists_is_an_error_unless_if_missing),
         ALLOWED(headend_token_prints_the_token_alone),

@@ -1,0 +1,97 @@
+// The named readers of the journal. They are the bus's: these commands need the cluster token.
+#include <stdio.h>
+
+#include "tobogganing/v1/bus.pb-c.h"
+
+#include "ctl/output.h"
+#include "ctl/registry.h"
+
+#define SERVICE "/tobogganing.v1.Bus/"
+
+// One object of the list, with the fields that the table shows.
+static json_t *row_json(const Tobogganing__V1__Consumer *consumer) {
+    const Tobogganing__V1__Position *position = consumer->position;
+    char holder[20] = "";
+    if (consumer->holder) {
+        snprintf(holder, sizeof(holder), "%016llx", (unsigned long long)consumer->holder);
+    }
+    return json_pack("{s:s, s:I, s:I, s:I, s:s, s:I}", "name", consumer->name, "segment",
+                     (json_int_t)(position ? position->segment : 0), "offset",
+                     (json_int_t)(position ? position->offset : 0), "lag_bytes",
+                     (json_int_t)consumer->lag_bytes, "holder", holder, "lease_ms",
+                     (json_int_t)consumer->lease_ms);
+}
+
+static int print_table(const Tobogganing__V1__ListConsumersResponse *response) {
+    static const tob_ctl_column columns[] = {
+        {"CONSUMER", "name"},           {"SEGMENT", "segment"}, {"OFFSET", "offset"},
+        {"BEHIND, BYTES", "lag_bytes"}, {"HOLDER", "holder"},   {"LEASE, MS", "lease_ms"},
+    };
+    tob_ctl_table table = {.columns = columns, .column_count = sizeof(columns) / sizeof(columns[0])};
+    json_t *rows = json_array();
+    for (size_t i = 0; rows && i < response->n_consumers; i++) {
+        if (json_array_append_new(rows, row_json(response->consumers[i]))) {
+            json_decref(rows);
+            rows = NULL;
+        }
+    }
+    if (!rows) {
+        fprintf(stderr, TOB_CTL_PROGRAM ": out of memory\n");
+        return 1;
+    }
+    tob_ctl_print_page(&table, rows);
+    json_decref(rows);
+    return tob_ctl_finish(0);
+}
+
+int tob_ctl_consumer_list(int argc, char **argv) {
+    tob_ctl_session session = {.client = NULL};
+    const tob_option options[] = {TOB_CTL_CLUSTER_OPTIONS(&session)};
+    const tob_command command = {
+        .program = TOB_CTL_PROGRAM,
+        .name = "consumer list",
+        .summary = "list the readers of the journal and how far they are",
+        .options = options,
+        .option_count = sizeof(options) / sizeof(options[0]),
+    };
+    char **args = NULL;
+    size_t arg_count = 0;
+    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    if (status >= 0) {
+        return status;
+    }
+    Tobogganing__V1__ListConsumersRequest request = TOBOGGANING__V1__LIST_CONSUMERS_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    status = tob_ctl_open(&session, &command, TOB_CTL_CLUSTER);
+    if (status == 0) {
+        status = tob_ctl_call(&session, SERVICE "ListConsumers", &request.base,
+                              &tobogganing__v1__list_consumers_response__descriptor, TOB_OK, &response);
+    }
+    tob_ctl_close(&session);
+    if (status == 0) {
+        status = session.json ? tob_ctl_print_json(tob_ctl_json(response))
+                              : print_table((const Tobogganing__V1__ListConsumersResponse *)response);
+    }
+    protobuf_c_message_free_unpacked(response, NULL);
+    return status;
+}
+
+static void print_forgotten(const char *name, const ProtobufCMessage *response) {
+    (void)response;
+    printf("%s is forgotten\n", name);
+}
+
+int tob_ctl_consumer_forget(int argc, char **argv) {
+    static const tob_ctl_id_command forget = {
+        .name = "consumer forget",
+        .argument = "CONSUMER",
+        .summary = "forget a reader's position",
+        .description = "Should it come back, it begins with the oldest record.",
+        .method = SERVICE "ForgetConsumer",
+        .credential = TOB_CTL_CLUSTER,
+        .request_type = &tobogganing__v1__forget_consumer_request__descriptor,
+        .response_type = &tobogganing__v1__forget_consumer_response__descriptor,
+        .print = print_forgotten,
+    };
+    return tob_ctl_run_id_command(&forget, argc, argv);
+}

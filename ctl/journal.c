@@ -1,0 +1,65 @@
+#include "ctl/journal.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "ctl/output.h"
+
+void tob_ctl_journal_dir(const char *argument, char ret[TOB_CTL_JOURNAL_PATH_BYTES]) {
+    struct stat st;
+    int n = snprintf(ret, TOB_CTL_JOURNAL_PATH_BYTES, "%s/journal", argument);
+    if (n >= TOB_CTL_JOURNAL_PATH_BYTES || stat(ret, &st) || !S_ISDIR(st.st_mode)) {
+        snprintf(ret, TOB_CTL_JOURNAL_PATH_BYTES, "%s", argument);
+    }
+}
+
+int tob_ctl_journal_failed(tob_error err, const tob_journal_problem *problem) {
+    fprintf(stderr, TOB_CTL_PROGRAM ": %s%s\n", problem->text[0] ? problem->text : tob_error_string(err),
+            err == TOB_BUSY ? " (is ingestd running?)" : "");
+    return 1;
+}
+
+int tob_ctl_journal_read(const char *dir, tob_ctl_journal_records *records, tob_verify *ret) {
+    tob_verify_options options = {.dir = dir,
+                                  .record = tob_ctl_check_record,
+                                  .checkpoint_record = tob_ctl_check_checkpoint_record,
+                                  .user = records};
+    tob_journal_problem problem = {""};
+    tob_error err = tob_verify_run(&options, ret, &problem);
+    return err ? tob_ctl_journal_failed(err, &problem) : 0;
+}
+
+const char *tob_ctl_journal_range(const tob_verify_hole *hole, char to[TOB_CTL_JOURNAL_RANGE_BYTES]) {
+    char from[TOB_CTL_TIME_BYTES], until[TOB_CTL_TIME_BYTES];
+    tob_ctl_time(hole->before_unix_ms, from);
+    tob_ctl_time(hole->after_unix_ms, until);
+    if (*from && *until) {
+        snprintf(to, TOB_CTL_JOURNAL_RANGE_BYTES, ", received between %s and %s", from, until);
+    } else if (*from || *until) {
+        snprintf(to, TOB_CTL_JOURNAL_RANGE_BYTES, ", received %s %s", *from ? "after" : "before",
+                 *from ? from : until);
+    } else {
+        to[0] = 0;
+    }
+    return to;
+}
+
+json_t *tob_ctl_journal_place(tob_position at) {
+    return json_pack("{s:I, s:I}", "segment", (json_int_t)at.segment, "offset", (json_int_t)at.offset);
+}
+
+uint64_t tob_ctl_journal_record_count(const tob_verify *verify) {
+    uint64_t records = 0;
+    for (size_t i = 0; i < verify->segment_count; i++) {
+        records += verify->segments[i].records;
+    }
+    return records;
+}
+
+uint64_t tob_ctl_journal_torn_bytes(const tob_verify *verify) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < verify->segment_count; i++) {
+        bytes += verify->segments[i].torn_bytes;
+    }
+    return bytes;
+}
