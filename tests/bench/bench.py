@@ -3,6 +3,7 @@ gives one result."""
 import argparse
 import hashlib
 import json
+import re
 import secrets
 import signal
 import sqlite3
@@ -120,6 +121,29 @@ def ingest_relay(folder, options):
     return ingest(folder, options, 200 if options.smoke else 2000, "--series", 100, "--samples", 1, "--in-flight", 32)
 
 
+def checkpoint(folder, options):
+    """Acknowledgements with 1 000 000 clients in the fleet table, while no checkpoint is made and while one always is."""
+    clients = 2000 if options.smoke else 1_000_000
+    bed = Bed(folder, clients)
+    ingestd = bed.cluster.ingestd
+    argv, result = list(ingestd.argv), {"clients": clients}
+    ingestd.argv = argv + ["--checkpoint-interval", "24h", "--checkpoint-bytes", "1024GiB"]
+    with bed:
+        bed.submit("--rounds", 1, "--series", min(1000, clients), "--samples", 1)  # everybody has a row
+        for name in ("without", "with"):
+            run = bed.submit("--seconds", duration(options.seconds), "--series", 100, "--samples", 1, "--in-flight", 32)
+            assert run["reports"] > 0, "nothing was acknowledged"
+            result |= {f"{field}_{name}": run[field] for field in ("reports_per_s", "p50_ms", "p99_ms", "max_ms")}
+            if name == "without":
+                ingestd.stop()
+                ingestd.argv = argv + ["--checkpoint-interval", "100ms"]
+                ingestd.start()
+        made = re.findall(r"event=checkpoint .*\bbytes=(\d+) .*\blongest_pause_us=(\d+)", ingestd.log())
+    assert made, "no checkpoint was made"
+    return {**result, "checkpoints": len(made), "checkpoint_bytes": max(int(size) for size, _ in made),
+            "longest_pause_us": max(int(pause) for _, pause in made)}
+
+
 def gateway_json(folder, options):
     """The documented JSON body by keep-alive HTTP, answered when durable; limit: the bare HTTP server."""
     with Bed(folder, 50 if options.smoke else 2000) as bed:
@@ -194,8 +218,19 @@ def scrape_bench(folder, options):
     }
 
 
+def recovery(folder, options):
+    """A start of ingestd's store: a checkpoint of 1 000 000 clients with an agent each, 150 MiB of journal; the checkpoint's pages."""
+    folder.mkdir(parents=True)
+    clients, journal = (5000, "1MiB") if options.smoke else (1000000, "150MiB")
+    result = load("recovery", "--dir", folder, "--clients", clients, "--senders", clients, "--series", 1, "--samples", 10,
+                  "--journal-bytes", journal)
+    assert result["clients"] == clients and result["records"] > 0
+    return result
+
+
 BENCHES = {"ingest-agent": ingest_agent, "ingest-relay": ingest_relay, "gateway-json": gateway_json,
-           "scrape": scrape_bench}
+           "checkpoint": checkpoint,
+           "scrape": scrape_bench, "recovery": recovery}
 
 
 def parse():

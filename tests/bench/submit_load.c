@@ -380,10 +380,11 @@ static void print_result(load *l, const result *r) {
     double reports = (double)r->reports;
     printf(
         "{\"seconds\": %.3f, \"batches\": %llu, \"reports\": %llu, \"reports_per_s\": %.0f, \"cpu_s\": %.2f, "
-        "\"reports_per_cpu_s\": %.0f, \"wire_bytes_per_report\": %.2f, \"p50_ms\": %.3f, \"p99_ms\": %.3f",
+        "\"reports_per_cpu_s\": %.0f, \"wire_bytes_per_report\": %.2f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, "
+        "\"max_ms\": %.3f",
         r->seconds, (unsigned long long)r->batches, (unsigned long long)r->reports, reports / r->seconds,
         r->cpu_s, r->cpu_s > 0 ? reports / r->cpu_s : 0, reports > 0 ? (double)r->wire_bytes / reports : 0,
-        latency_ms(&l->latency, 0.5), latency_ms(&l->latency, 0.99));
+        latency_ms(&l->latency, 0.5), latency_ms(&l->latency, 0.99), latency_ms(&l->latency, 1));
     if (settings.limit_ms) {
         printf(", \"limit_reports_per_cpu_s\": %.0f",
                r->limit_batches_per_s * (double)(settings.series * settings.samples));

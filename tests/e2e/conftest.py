@@ -1,13 +1,10 @@
 """Fixtures of the end-to-end tests. Run them with tests/run e2e."""
-import importlib
 import os
 import subprocess
-import sys
-from types import SimpleNamespace
 
 import pytest
 
-from harness import BIN_DIR, ROOT, Cluster
+from harness import BIN_DIR, ROOT, Cluster, load_protobuf
 
 LOG_TAIL = 3000
 _clusters = []
@@ -23,14 +20,8 @@ def sanitizer_settings():
 
 @pytest.fixture(scope="session")
 def pb(tmp_path_factory):
-    """Protobuf classes for Python, made from our .proto files by protoc: what a foreign agent would use."""
-    out = tmp_path_factory.mktemp("pb")
-    files = sorted(str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto"))
-    subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={out}", *files], check=True)
-    sys.path.insert(0, str(out))
-    names = ("rpc", "ingest", "bus", "health", "registry", "process", "journal")
-    modules = {name: importlib.import_module(f"tobogganing.v1.{name}_pb2") for name in names}
-    return SimpleNamespace(**modules)
+    """Protobuf classes for Python: what a foreign agent would use."""
+    return load_protobuf(tmp_path_factory.mktemp("pb"))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +50,19 @@ def make_cluster(tmp_path_factory, pb):
 def cluster(make_cluster):
     """One running cluster, shared by the tests of a module."""
     return make_cluster()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 16 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
+                                                   capture_output=True, check=False).returncode == 0
+    if not mounted:
+        pytest.skip("can't mount a small file system (needs root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.hookimpl(hookwrapper=True)

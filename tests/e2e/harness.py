@@ -1,13 +1,18 @@
 """Runs the real programs on free loopback ports in a folder of their own."""
+import hashlib
+import importlib
 import json
 import os
 import random
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import requests
 
@@ -64,6 +69,26 @@ def free_port():
                 continue
         _given_ports.add(port)
         return port
+
+
+def sanitized():
+    """Are the programs built with a sanitizer? Those can't have other libraries loaded before theirs."""
+    return b"__sanitizer" in Path(binary("tobogganing-ingestd")).read_bytes()
+
+
+def load_protobuf(out):
+    """Protobuf classes for Python, made from our .proto files by protoc: what a foreign agent would use."""
+    files = sorted(str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto"))
+    subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={out}", *files], check=True)
+    return import_protobuf(out)
+
+
+def import_protobuf(folder):
+    """The classes that load_protobuf made."""
+    sys.path.insert(0, str(folder))
+    names = ("rpc", "ingest", "bus", "health", "registry", "process", "journal")
+    modules = {name: importlib.import_module(f"tobogganing.v1.{name}_pb2") for name in names}
+    return SimpleNamespace(folder=folder, **modules)
 
 
 def clean_environment(**more):
@@ -134,7 +159,7 @@ class Daemon:
 
 
 class Cluster:
-    """ingestd, gateway and exporter, with helpers that speak to them."""
+    """ingestd, gateway and exporter, with helpers that speak to them; and more ingestd and exporters beside these."""
 
     def __init__(self, folder, pb=None, ingestd_options=(), gateway_options=(), exporter_options=()):
         self.folder = Path(folder)
@@ -149,20 +174,93 @@ class Cluster:
         self.manager_url = f"http://127.0.0.1:{ports['gateway']}"
         self.exporter_url = f"http://127.0.0.1:{ports['exporter']}"
         self.session = requests.Session()
-        self.ingestd = self._daemon(
-            "ingestd", ["--listen", self.ingest_url, "--bus-listen", self.bus_url, "--state-dir", str(self.state_dir),
-                        *ingestd_options], ADMIN_TOKEN=self.admin_token, CLUSTER_TOKEN=self.cluster_token)
-        self.exporter = self._daemon(
-            "exporter", ["--listen", f"127.0.0.1:{ports['exporter']}", "--ingest", self.ingest_url,
-                         "--bus", self.bus_url, *exporter_options],
-            METRICS_TOKEN=self.metrics_token, CLUSTER_TOKEN=self.cluster_token)
+        self.ingestd = self._ingestd("ingestd", self.ingest_url, self.bus_url, self.state_dir, ingestd_options)
+        self.exporter = self._exporter("exporter", ports["exporter"], self.ingest_url, self.bus_url, exporter_options)
         self.gateway = self._daemon(
             "gateway", ["--listen", f"127.0.0.1:{ports['gateway']}", "--ingest", self.ingest_url,
                         "--exporter", self.exporter_url, *gateway_options], CLUSTER_TOKEN=self.cluster_token)
         self.daemons = [self.ingestd, self.exporter, self.gateway]
+        self.exporters = [self.exporter]
+        self.ingestds = [self.ingestd]
+
+    def _ingestd(self, name, url, bus_url, state_dir, options):
+        daemon = self._daemon(name, ["--listen", url, "--bus-listen", bus_url, "--state-dir", str(state_dir), *options],
+                              ADMIN_TOKEN=self.admin_token, CLUSTER_TOKEN=self.cluster_token)
+        daemon.url, daemon.bus_url, daemon.state_dir = url, bus_url, state_dir
+        return daemon
+
+    def _exporter(self, name, port, ingest_urls, bus_urls, options):
+        daemon = self._daemon(name, ["--listen", f"127.0.0.1:{port}", "--ingest", ingest_urls, "--bus", bus_urls, *options],
+                              METRICS_TOKEN=self.metrics_token, CLUSTER_TOKEN=self.cluster_token)
+        daemon.url = f"http://127.0.0.1:{port}"
+        return daemon
+
+    def add_ingestd(self, *options, host="127.0.0.1", port=None, bus_port=None):
+        """One more ingestd with a state folder of its own, not started. Its registry is its own too: copy_registry."""
+        name = f"ingestd-{len(self.ingestds) + 1}"
+        daemon = self._ingestd(name, f"tcp://{host}:{port or free_port()}", f"tcp://{host}:{bus_port or free_port()}",
+                               self.folder / f"state-{len(self.ingestds) + 1}", options)
+        self.ingestds.append(daemon)
+        self.daemons.insert(len(self.ingestds) - 1, daemon)
+        return daemon
+
+    def add_exporter(self, *options):
+        """One more exporter of the same ingestd, not started."""
+        daemon = self._exporter(f"exporter-{len(self.exporters) + 1}", free_port(), self.ingest_url, self.bus_url, options)
+        self.exporters.append(daemon)
+        self.daemons.insert(len(self.ingestds) + len(self.exporters) - 1, daemon)
+        return daemon
+
+    def use_state_dir(self, folder):
+        """Another place for the first ingestd's state."""
+        self.state_dir = self.ingestd.state_dir = folder
+        set_option(self.ingestd, "--state-dir", str(folder))
+
+    def dial_all(self, exporters=None):
+        """Gateway and exporters shall know every ingestd from their next start on."""
+        ingest, bus = (",".join(getattr(one, kind) for one in self.ingestds) for kind in ("url", "bus_url"))
+        set_option(self.gateway, "--ingest", ingest)
+        for exporter in exporters or self.exporters:
+            set_option(exporter, "--ingest", ingest)
+            set_option(exporter, "--bus", bus)
+
+    def copy_registry(self):
+        """Every other ingestd gets the first one's registry and issuer's key. None of them may be running."""
+        for other in self.ingestds[1:]:
+            assert not other.running() and not self.ingestd.running()
+            other.state_dir.mkdir(mode=0o700, exist_ok=True)
+            for path in self.state_dir.iterdir():
+                if path.name.startswith(("registry.db", "issuer-key")):
+                    copy = other.state_dir / path.name
+                    copy.write_bytes(path.read_bytes())
+                    copy.chmod(0o600)
+
+    def register(self, client_ids):
+        """Writes clients into the first ingestd's database, which a call for each would take too long for, and returns
+        their keys. ingestd must have run once, and must not be running."""
+        assert not self.ingestd.running()
+        keys = {client_id: f"tobk_{secrets.token_urlsafe(32)}" for client_id in client_ids}
+        now_ms = int(time.time() * 1000)
+        rows = [(client_id, client_id, "native", hashlib.sha256(key.encode()).digest(), now_ms)
+                for client_id, key in keys.items()]
+        database = sqlite3.connect(self.state_dir / "registry.db")
+        with database:
+            database.executemany(
+                "INSERT INTO clients (id, name, type, key_hash, created_unix_ms) VALUES (?, ?, ?, ?, ?)", rows)
+        database.close()
+        return keys
+
+    def prepare(self, client_ids):
+        """Makes the first ingestd's database, registers clients in it, and copies it to the others. Returns the keys."""
+        self.state_dir.mkdir(exist_ok=True)
+        self.ingestd.start()
+        self.ingestd.stop()
+        keys = self.register(client_ids)
+        self.copy_registry()
+        return keys
 
     def _daemon(self, name, options, **env):
-        return Daemon(name, [binary(f"tobogganing-{name}"), *options], clean_environment(**env),
+        return Daemon(name, [binary("tobogganing-" + name.split("-")[0]), *options], clean_environment(**env),
                       self.folder / f"{name}.log")
 
     def start(self):
@@ -172,9 +270,12 @@ class Cluster:
         self.wait_ready()
         return self
 
-    def wait_ready(self):
-        wait_until(lambda: self.get_status(self.manager_url + "/readyz") == 200, "the gateway is ready")
-        wait_until(lambda: self.get_status(self.exporter_url + "/readyz") == 200, "the exporter is ready")
+    def wait_ready(self, timeout=DEADLINE):
+        """Every gateway and exporter that runs is ready."""
+        running = [(self.gateway, self.manager_url), *((exporter, exporter.url) for exporter in self.exporters)]
+        for daemon, url in running:
+            if daemon.process:
+                wait_until(lambda u=url: self.get_status(u + "/readyz") == 200, f"{daemon.name} is ready", timeout)
 
     def stop(self):
         failures = []
@@ -245,8 +346,8 @@ class Cluster:
     def post_headend(self, headend_id, token, body, **options):
         return self.post(f"/api/v1/headends/{headend_id}/metrics", token, body, **options)
 
-    def rpc(self, bearer=None, timeout=DEADLINE):
-        return Rpc(self.ingest_url, self.pb, bearer=bearer, timeout=timeout)
+    def rpc(self, bearer=None, timeout=DEADLINE, url=None):
+        return Rpc(url or self.ingest_url, self.pb, bearer=bearer, timeout=timeout)
 
     def agent(self, *arguments, stdin=None, env=None, timeout=DEADLINE):
         """Runs the agent to its end."""
@@ -280,6 +381,11 @@ class Cluster:
             return wait_until(right, timeout=timeout)
         except AssertionError:
             raise AssertionError(f"{name}{labels} is {seen[0]}, not {expected}") from None
+
+
+def set_option(daemon, name, value):
+    """Another value for an option that the daemon is started with."""
+    daemon.argv[daemon.argv.index(name) + 1] = value
 
 
 def _flags(options):

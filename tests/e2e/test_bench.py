@@ -14,8 +14,12 @@ FIELDS = {
                      "limit_reports_per_cpu_s", "limit_ratio"),
     "gateway-json": ("requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms", "limit_requests_per_s",
                      "limit_cpu_us_per_request", "limit_ratio"),
+    "checkpoint": ("clients", "reports_per_s_without", "p99_ms_without", "max_ms_without", "reports_per_s_with", "p99_ms_with",
+                   "max_ms_with", "checkpoints", "checkpoint_bytes", "longest_pause_us"),
     "scrape": ("series_per_s", "series_per_cpu_s", "gzip_series_per_s", "first_byte_ms", "body_bytes",
                "rss_bytes_per_client", "limit_memcpy_series_per_cpu_s", "limit_zlib_series_per_cpu_s"),
+    "recovery": ("clients", "records", "checkpoint_bytes", "journal_bytes", "recovery_cpu_s", "page_mean_ms",
+                 "page_max_ms", "group_max_ms"),
 }
 
 

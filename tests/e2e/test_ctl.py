@@ -57,6 +57,53 @@ def test_a_client_is_added_listed_and_revoked(fleet):
     assert fleet.ctl_json("client", "revoke", "laptop") == revoked  # twice changes nothing
 
 
+def test_a_deleted_client_leaves_the_exposition_and_stays_away(make_cluster):
+    fleet = make_cluster()
+    old = fleet.add_client("gone")
+    stays = fleet.add_client("stays")
+    token = fleet.add_headend("h-gone")
+    for client, key in (("gone", old), ("stays", stays)):
+        assert fleet.post_client(client, key, {"metrics": {"bytes_sent": 41, "packets_sent": 7}}).ok
+    assert fleet.post_headend("h-gone", token, {"metrics": {"cpu_usage": 9}}).ok
+    fleet.wait_value("tobogganing_client_bytes_sent", 41, client_id="gone")
+    fleet.wait_value("tobogganing_headend_cpu_usage_percent", 9, headend_id="h-gone")
+    fleet.wait_value("tobogganing_manager_clients_total", 2)
+
+    assert fleet.ctl_ok("client", "delete", "gone") == "gone is deleted\n"
+    assert fleet.ctl_json("headend", "delete", "h-gone") == {"headend_id": "h-gone"}
+    assert fleet.post_client("gone", old, {}).status_code == 401
+    assert fleet.post_headend("h-gone", token, {"metrics": {"cpu_usage": 10}}).status_code == 404
+    fails(fleet, "client", "delete", "gone", part="NOT_FOUND")
+    fails(fleet, "headend", "delete", "h-gone", part="NOT_FOUND")
+    fleet.wait_value("tobogganing_manager_clients_total", 1)
+
+    def all_gone():
+        text = fleet.get_metrics().text
+        return 'client_id="stays"' in text and "gone" not in text
+    wait_until(all_gone, "they have left the exposition", timeout=20)
+    for end in (fleet.ingestd.kill, fleet.ingestd.stop, fleet.exporter.stop):
+        end()
+        (fleet.exporter if end == fleet.exporter.stop else fleet.ingestd).start()
+        fleet.wait_ready()
+        fleet.wait_value("tobogganing_client_bytes_sent", 41, client_id="stays")
+        wait_until(all_gone, "they stay away")
+
+    # Their ids are free, and nothing of before comes back with them: not now, not after a restart.
+    new = fleet.add_client("gone")
+    assert new != old
+    assert fleet.post_client("gone", old, {}).status_code == 401
+    assert fleet.post_client("gone", new, {"metrics": {"bytes_received": 5}}).ok
+    fleet.add_headend("h-gone")
+    for _ in range(2):
+        scrape = fleet.wait_value("tobogganing_client_bytes_received", 5, client_id="gone")
+        assert scrape.value("tobogganing_client_packets_sent", client_id="gone") in (0, None)
+        assert scrape.value("tobogganing_client_bytes_sent", client_id="gone") in (0, None)
+        assert scrape.value("tobogganing_headend_cpu_usage_percent", headend_id="h-gone") is None
+        fleet.ingestd.kill()
+        fleet.ingestd.start()
+        fleet.wait_ready()
+
+
 def test_plain_output_is_for_the_shell(fleet):
     out = fleet.ctl_ok("client", "add", "--id", "shell")
     lines = dict(line.split("=", 1) for line in out.splitlines())
@@ -113,7 +160,8 @@ def test_a_bad_field_is_named(fleet, arguments, part):
 
 
 @pytest.mark.parametrize("arguments", [["client", "add", "--cluster", "nowhere"], ["headend", "add", "--cluster", "nowhere"],
-                                       ["client", "revoke", "nobody"], ["headend", "token", "nobody"]])
+                                       ["client", "revoke", "nobody"], ["headend", "token", "nobody"],
+                                       ["client", "delete", "nobody"], ["headend", "delete", "nobody"]])
 def test_what_does_not_exist_is_not_found(fleet, arguments):
     fails(fleet, *arguments, part="NOT_FOUND")
 
@@ -133,7 +181,10 @@ def test_health_and_status(fleet):
     assert fleet.ctl_json("health")["status"] == "STATUS_SERVING"
     status = fleet.ctl_json("status")
     assert status["clients"] >= 1 and status["journal_bytes"] > 0 and status["version"]
-    assert "clients" in fleet.ctl_ok("status")
+    assert status["journal_oldest"]["segment"] == 1 and status["request_memory_max_bytes"] > 0
+    text = fleet.ctl_ok("status")
+    for part in ("clients", "repeated batches", "refused calls", "memory, bytes", "oldest", "checkpoint"):
+        assert part in text
     # Neither needs a credential.
     assert fleet.ctl("health", env={"ADMIN_TOKEN": ""}).returncode == 0
 
@@ -199,8 +250,9 @@ def test_help_lists_the_commands():
         assert done.returncode == 0, done.stderr
         return done.stdout
     listed = run("--help")
-    commands = ["client add", "client list", "client revoke", "cluster add", "cluster list", "headend add", "headend list",
-                "headend token", "health", "status"]
+    commands = ["client add", "client list", "client revoke", "client delete", "cluster add", "cluster list", "consumer list",
+                "consumer forget", "headend add", "headend list", "headend token", "headend delete", "journal inspect",
+                "journal verify", "journal repair", "health", "status"]
     for command in commands:
         assert command in listed
         assert f"tobogganctl {command}" in run(*command.split(), "--help")

@@ -1,24 +1,7 @@
 """A full disk: nothing is acknowledged, reading goes on, and it recovers by itself when there is room."""
-import os
-import subprocess
-
-import pytest
 import requests
 
 from harness import DEADLINE, wait_until
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 16 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
-                                                   capture_output=True, check=False).returncode == 0
-    if not mounted:
-        pytest.skip("can't mount a small file system (needs root)")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(folder):
@@ -33,8 +16,7 @@ def fill(folder):
 
 def test_a_full_disk_acknowledges_nothing_and_recovers(make_cluster, small_disk):
     cluster = make_cluster(start=False, ingestd_options=["--journal-segment-bytes", "1MiB"])
-    cluster.state_dir = small_disk / "state"
-    cluster.ingestd.argv[cluster.ingestd.argv.index("--state-dir") + 1] = str(cluster.state_dir)
+    cluster.use_state_dir(small_disk / "state")
     cluster.start()
     key = cluster.add_client("c1")
     acked = 0

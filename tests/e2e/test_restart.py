@@ -2,13 +2,13 @@
 still there."""
 import json
 import subprocess
-import threading
 import time
 
 import pytest
 import requests
 
 from harness import DEADLINE, Daemon, binary, clean_environment, free_port, wait_until
+from torture.writers import Worker
 
 CLIENTS = [f"c{i}" for i in range(6)]
 AGENT_CLIENTS = [f"a{i}" for i in range(3)]
@@ -27,42 +27,14 @@ def fleet(cluster):
     return cluster
 
 
-class Worker:
-    """Calls step() until it is stopped; what step raises ends the test that stops it."""
-
-    def __init__(self, step):
-        self.step, self.error = step, None
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self):
-        try:
-            while not self.stopping.is_set():
-                self.step()
-                self.stopping.wait(0.01)  # the pace of the reports
-        except BaseException as error:
-            self.error = error
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        self.thread.join(DEADLINE)
-        assert not self.thread.is_alive()
-        if self.error:
-            raise self.error
-
-
 class HttpTraffic(Worker):
     """Growing counters of CLIENTS by HTTP; remembers what was acknowledged."""
 
     def __init__(self, fleet):
-        super().__init__(self.report)
+        super().__init__("http")
         self.fleet, self.value, self.acked, self.statuses = fleet, 0, {}, {}
 
-    def report(self):
+    def step(self):
         self.value += 1
         name = CLIENTS[self.value % len(CLIENTS)]
         try:
@@ -85,10 +57,10 @@ class ScrapeWatch(Worker):
     """Scrapes all the time: an answer shows either the whole fleet or none of it."""
 
     def __init__(self, fleet):
-        super().__init__(self.scrape)
+        super().__init__("scrapes")
         self.fleet, self.full, self.down = fleet, 0, 0
 
-    def scrape(self):
+    def step(self):
         try:
             response = self.fleet.get_metrics()
             status, text = response.status_code, response.text
@@ -108,17 +80,17 @@ class AgentTraffic(Worker):
     """Growing counters of AGENT_CLIENTS through one running agent."""
 
     def __init__(self, fleet):
-        super().__init__(self.report)
+        super().__init__("agent")
         self.fleet, self.value, self.last = fleet, 0, {}
 
-    def __enter__(self):
+    def start(self):
         self.agent = subprocess.Popen(
             [binary("tobogganing-agent"), "client", "--from-stdin", "--batch-interval", "200ms", "--call-timeout", "2s",
              "--deadline", f"{DEADLINE:g}s".replace(".0", "")], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=clean_environment(INGEST_URL=self.fleet.ingest_url))
-        return super().__enter__()
+        return super().start()
 
-    def report(self):
+    def step(self):
         self.value += 1
         name = AGENT_CLIENTS[self.value % len(AGENT_CLIENTS)]
         self.agent.stdin.write(json.dumps({"client_id": name, "api_key": self.fleet.keys[name],
@@ -126,8 +98,8 @@ class AgentTraffic(Worker):
         self.agent.stdin.flush()
         self.last[name] = self.value
 
-    def __exit__(self, *error):
-        super().__exit__(*error)
+    def stop(self):
+        super().stop()
         _, log = self.agent.communicate(timeout=2 * DEADLINE)
         assert self.agent.returncode == 0, f"the agent could not deliver everything:\n{log[-3000:]}"
 
