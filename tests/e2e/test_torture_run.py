@@ -15,7 +15,7 @@ def test_a_run_prints_its_seed_and_what_it_did():
     done = run("rolling", "--cycles", "1", "--seed", "7")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["run"], result["seed"], result["restarts"], result["failed"]) == ("rolling", 7, 2, 0)
+    assert (result["run"], result["seed"], result["restarts"], result["failed_requests"]) == ("rolling", 7, 2, 0)
     assert "nothing was lost" in done.stderr
 
 

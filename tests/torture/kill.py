@@ -8,7 +8,7 @@ from harness import sanitized, wait_until
 from torture.fleet import expected, health, last_values, manager_total, snapshot, wait_shown
 from torture.writers import HttpWriter, RpcWriter, all_acked
 
-SENDERS, CLIENTS_OF_SENDER, HTTP_CLIENTS = 3, 12, 3
+SENDERS, CLIENTS_OF_SENDER, FORGETFUL, HTTP_CLIENTS = 3, 12, 6, 3
 # So small that kills hit rotations of segments, checkpoints and the removal of what is old.
 SMALL_JOURNAL = ("--journal-segment-bytes", "1MiB", "--checkpoint-bytes", "1MiB", "--checkpoint-interval", "1s",
                  "--journal-retain-bytes", "8MiB")
@@ -21,6 +21,18 @@ def slack():
     return RECOVER_S * (4 if sanitized() else 1)
 
 
+class Forgetful(RpcWriter):
+    """Sends every batch again after a while, in which there may be a kill, a checkpoint, or both: it has to be known."""
+
+    def step(self):
+        request = self.make()
+        self.take(self.deliver(request))
+        self.stopping.wait(self.rng.uniform(0.05, 1.5))
+        again = self.deliver(request)
+        assert again.repeated and again.stored_series == len(self.keys), f"taken for a new batch: {again}"
+        self.repeated += 1
+
+
 class Bed:
     """A cluster with two exporters, and its writers."""
 
@@ -30,15 +42,21 @@ class Bed:
         self.cluster.add_exporter()
         # Long names fill the journal sooner.
         rpc = [f"rpc-{i}-{'x' * 100}" for i in range(SENDERS * CLIENTS_OF_SENDER)]
+        twice = [f"twice-{i}" for i in range(FORGETFUL)]
         http = [f"http-{i}" for i in range(HTTP_CLIENTS)]
-        keys = self.cluster.prepare(rpc + http)
+        keys = self.cluster.prepare(rpc + twice + http)
         self.cluster.start()
         share = [{name: keys[name] for name in rpc[i::SENDERS]} for i in range(SENDERS)]
         self.senders = [RpcWriter(self.cluster, f"sender-{i}", share[i], samples=20, rng=random.Random(rng.random()))
                         for i in range(SENDERS)]
+        self.forgetful = [Forgetful(self.cluster, f"sender-of-{name}", {name: keys[name]}, samples=2,
+                                    rng=random.Random(rng.random())) for name in twice]
         self.posters = [HttpWriter(self.cluster, name, keys[name]) for name in http]
-        self.probe_ids = [next(iter(writer.keys)) for writer in self.senders]
         self.longest_recovery_s = 0.0
+
+    @property
+    def rpc_writers(self):
+        return self.senders + self.forgetful
 
     def wait_recovered(self, posters):
         """Gateway and both exporters work again: what is acknowledged from now on arrives there."""
@@ -89,7 +107,7 @@ class Bed:
                 if ready:
                     self.wait_recovered(posters)
                 if kills % 25 == 0:
-                    say(f"  {kills} of {count} kills; {sum(w.batches for w in self.senders)} batches acknowledged")
+                    say(f"  {kills} of {count} kills; {sum(w.batches for w in self.rpc_writers)} batches acknowledged")
             if not ready:
                 self.cluster.ingestd.wait_ready()
                 self.wait_recovered(posters)
@@ -106,7 +124,7 @@ class Bed:
     def check_counts(self, http_batches=None):
         """Batches and samples are counted once. Of HTTP reports it is only known how many there were at least."""
         state = health(self.cluster)
-        batches, samples = (sum(getattr(w, what) for w in self.senders) for what in ("batches", "stored_samples"))
+        batches, samples = (sum(getattr(w, what) for w in self.rpc_writers) for what in ("batches", "stored_samples"))
         if http_batches is None:
             assert (state.stored_batches, state.stored_samples) == (batches, samples), \
                 f"{state.stored_batches} batches, {state.stored_samples} samples counted; {batches}, {samples} acknowledged"
@@ -134,14 +152,15 @@ def run(make_cluster, say, seed, cycles=25, ingestd_options=(), with_http=True):
     rng = random.Random(seed)
     bed = Bed(make_cluster, rng, ingestd_options)
     exact = (cycles + 1) // 2 if with_http else cycles
-    bed.cycles(exact, bed.senders, [], say)
-    bed.check_values(bed.senders)
+    bed.cycles(exact, bed.rpc_writers, [], say)
+    bed.check_values(bed.rpc_writers)
     state = bed.check_counts()
     if with_http:
         # Threads run once: the senders go on as new ones of the same identity.
         bed.senders = [successor(writer) for writer in bed.senders]
-        bed.cycles(cycles - exact, bed.senders + bed.posters, bed.posters, say)
-        bed.check_values(bed.senders + bed.posters)
+        bed.forgetful = [successor(writer) for writer in bed.forgetful]
+        bed.cycles(cycles - exact, bed.rpc_writers + bed.posters, bed.posters, say)
+        bed.check_values(bed.rpc_writers + bed.posters)
         state = bed.check_counts(http_batches=sum(writer.value for writer in bed.posters))
         check_manager_totals(bed)
     assert state.checkpoint.segment, "there never was a checkpoint"
@@ -149,13 +168,13 @@ def run(make_cluster, say, seed, cycles=25, ingestd_options=(), with_http=True):
     bed.cluster.ingestd.stop()
     bed.cluster.ingestd.start()
     bed.cluster.wait_ready(slack())
-    bed.check_values(bed.senders + bed.posters)
+    bed.check_values(bed.rpc_writers + bed.posters)
     again = health(bed.cluster)
     assert (again.stored_batches, again.stored_samples) == (state.stored_batches, state.stored_samples)
     bed.cluster.ingestd.stop()
     bed.cluster.ctl_ok("journal", "verify", str(bed.cluster.state_dir))
     bed.cluster.ingestd.start()
-    writers = bed.senders
+    writers = bed.rpc_writers
     return {"cycles": cycles, "batches": sum(w.batches for w in writers), "samples": sum(w.stored_samples for w in writers),
             "repeated": sum(w.repeated for w in writers), "http_reports": sum(w.value for w in bed.posters),
             "segment": state.journal_end.segment, "longest_recovery_s": round(bed.longest_recovery_s, 2),
@@ -164,7 +183,7 @@ def run(make_cluster, say, seed, cycles=25, ingestd_options=(), with_http=True):
 
 def successor(writer):
     """Goes on where a stopped sender ended."""
-    new = RpcWriter(writer.cluster, writer.name, writer.keys, writer.samples, writer.pace_s, writer.urls, writer.rng)
+    new = type(writer)(writer.cluster, writer.name, writer.keys, writer.samples, writer.pace_s, writer.urls, writer.rng)
     for name in ("boot_id", "number", "value", "time_ms", "acked", "batches", "attempts", "repeated", "refused",
                  "last_durable", "longest_s"):
         setattr(new, name, getattr(writer, name))

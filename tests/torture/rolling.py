@@ -140,6 +140,6 @@ def run(make_cluster, say, seed, rounds=2):
              if rows.clients[name].bytes_sent != value}
     assert not wrong, f"shown and acknowledged: {wrong}"
     check_totals(cluster, sum(writer.value for writer in posters))
-    return {"restarts": len(stops), "requests": sum(writer.value for writer in posters), "failed": 0,
+    return {"restarts": len(stops), "requests": sum(writer.value for writer in posters), "failed_requests": 0,
             "longest_request_s": round(max(writer.longest_s for writer in posters), 2),
             "longest_stop_s": round(max(stops), 2)}

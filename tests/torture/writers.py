@@ -80,6 +80,10 @@ class RpcWriter(Worker):
         started = time.monotonic()
         answer = self.deliver(self.make())
         self.longest_s = max(self.longest_s, time.monotonic() - started)
+        self.take(answer)
+
+    def take(self, answer):
+        """A batch is acknowledged."""
         assert (answer.stored_series, answer.stored_samples) == (len(self.keys), len(self.keys) * self.samples), answer
         assert not answer.rejected, answer
         self.batches += 1
