@@ -225,6 +225,9 @@ tob_error tob_recover(const tob_journal_options *options, uint64_t now_monotonic
     ret_problem->text[0] = 0;
     tob_error err = tob_arena_new(ARENA_BYTES, &r.arena);
     if (!err) {
+        err = tob_journal_probe(options->dir, ret_problem); // or checkpoints would vanish while they are read
+    }
+    if (!err) {
         err = tob_checkpoint_find(options->dir, ret_places, ret_problem);
     }
     if (!err && ret_places->newest.segment) {

@@ -83,6 +83,10 @@ TOB_MUST_USE tob_error tob_journal_open(const tob_journal_options *options, tob_
                                         void *user, tob_journal **ret, uint64_t *ret_cut_bytes,
                                         tob_journal_problem *ret_problem);
 
+// tob_journal_probe: TOB_BUSY, with the problem filled, when another process has the journal open. For those who read beside
+// it before they open it. A directory that can't be opened is for tob_journal_open to tell.
+TOB_MUST_USE tob_error tob_journal_probe(const char *dir, tob_journal_problem *ret_problem);
+
 // tob_journal_close drops what was not synced, and settles nothing: who stops in an orderly way settles before. Accepts
 // NULL.
 void tob_journal_close(tob_journal *journal);

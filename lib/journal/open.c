@@ -318,6 +318,20 @@ static tob_error journal_new(const tob_journal_options *options, tob_journal **r
     return TOB_OK;
 }
 
+tob_error tob_journal_probe(const char *dir, tob_journal_problem *ret_problem) {
+    int dir_fd = -1, lock_fd = -1;
+    struct stat st;
+    if (stat(dir, &st) != 0) {
+        return TOB_OK;
+    }
+    tob_error err = tob_journal_dir_open(dir, &dir_fd, &lock_fd, ret_problem);
+    if (!err) {
+        close(lock_fd);
+        close(dir_fd);
+    }
+    return err == TOB_BUSY ? err : TOB_OK;
+}
+
 tob_error tob_journal_open(const tob_journal_options *options, tob_journal_record_fn fn, void *user,
                            tob_journal **ret, uint64_t *ret_cut_bytes, tob_journal_problem *ret_problem) {
     tob_journal *j = NULL;
