@@ -56,9 +56,7 @@ int tob_ctl_client_add(int argc, char **argv) {
         .options = options,
         .option_count = sizeof(options) / sizeof(options[0]),
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
     }
@@ -68,8 +66,8 @@ int tob_ctl_client_add(int argc, char **argv) {
     request.type = tob_ctl_text(type);
     request.cluster_id = tob_ctl_text(cluster);
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_change(&session, &command, TOB_CTL_SERVICE "AddClient", &request.base,
-                            &tobogganing__v1__add_client_response__descriptor, TOB_OK, &response);
+    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "AddClient", &request.base,
+                         &tobogganing__v1__add_client_response__descriptor, TOB_OK, &response);
     if (status == 0) {
         status = print_client(&session, (const Tobogganing__V1__AddClientResponse *)response);
     }

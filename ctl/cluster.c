@@ -47,9 +47,7 @@ int tob_ctl_cluster_add(int argc, char **argv) {
         .options = options,
         .option_count = sizeof(options) / sizeof(options[0]),
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
     }
@@ -63,9 +61,9 @@ int tob_ctl_cluster_add(int argc, char **argv) {
     request.datacenter = tob_ctl_text(datacenter);
     request.headend_url = tob_ctl_text(url);
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_change(&session, &command, TOB_CTL_SERVICE "AddCluster", &request.base,
-                            &tobogganing__v1__cluster__descriptor, if_missing ? TOB_ALREADY_EXISTS : TOB_OK,
-                            &response);
+    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "AddCluster", &request.base,
+                         &tobogganing__v1__cluster__descriptor, if_missing ? TOB_ALREADY_EXISTS : TOB_OK,
+                         &response);
     if (status == 0) {
         const char *made = response ? ((Tobogganing__V1__Cluster *)response)->cluster_id : id;
         status = tob_ctl_print_added(&session, response, "CLUSTER_ID", "cluster_id", made);

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "util/options.h"
-
 const tob_ctl_command tob_ctl_commands[] = {
     {"client", "add", tob_ctl_client_add, "register a client and print its API key"},
     {"client", "list", tob_ctl_client_list, "list the registered clients"},
@@ -94,4 +92,14 @@ int tob_ctl_main(int argc, char **argv) {
         return TOB_EXIT_USAGE;
     }
     return usage(stderr, argv[1], TOB_EXIT_USAGE);
+}
+
+int tob_ctl_parse(const tob_command *command, int argc, char **argv, char **ret_argument) {
+    char **args = NULL;
+    size_t arg_count = 0;
+    int status = tob_options_parse(command, argc, argv, &args, &arg_count);
+    if (status < 0 && ret_argument) {
+        *ret_argument = args[0]; // min_args is 1
+    }
+    return status;
 }

@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "util/options.h"
+
 #define TOB_CTL_PROGRAM "tobogganctl"
 
 typedef struct tob_ctl_command {
@@ -21,6 +23,10 @@ extern const size_t tob_ctl_command_count;
 
 // tob_ctl_main runs the command that argv names, or prints what there is. Returns the exit status.
 int tob_ctl_main(int argc, char **argv);
+
+// tob_ctl_parse is tob_options_parse for a command that has one argument or none.
+//   ret_argument   set to it; NULL for a command that has none
+TOB_MUST_USE int tob_ctl_parse(const tob_command *command, int argc, char **argv, char **ret_argument);
 
 int tob_ctl_client_add(int argc, char **argv);
 int tob_ctl_client_list(int argc, char **argv);

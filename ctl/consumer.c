@@ -54,20 +54,14 @@ int tob_ctl_consumer_list(int argc, char **argv) {
         .options = options,
         .option_count = sizeof(options) / sizeof(options[0]),
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
     }
     Tobogganing__V1__ListConsumersRequest request = TOBOGGANING__V1__LIST_CONSUMERS_REQUEST__INIT;
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_open(&session, &command, TOB_CTL_CLUSTER);
-    if (status == 0) {
-        status = tob_ctl_call(&session, SERVICE "ListConsumers", &request.base,
-                              &tobogganing__v1__list_consumers_response__descriptor, TOB_OK, &response);
-    }
-    tob_ctl_close(&session);
+    status = tob_ctl_ask(&session, &command, TOB_CTL_CLUSTER, SERVICE "ListConsumers", &request.base,
+                         &tobogganing__v1__list_consumers_response__descriptor, TOB_OK, &response);
     if (status == 0) {
         status = session.json ? tob_ctl_print_json(tob_ctl_json(response))
                               : print_table((const Tobogganing__V1__ListConsumersResponse *)response);

@@ -41,9 +41,7 @@ int tob_ctl_headend_add(int argc, char **argv) {
         .options = options,
         .option_count = sizeof(options) / sizeof(options[0]),
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
     }
@@ -55,9 +53,9 @@ int tob_ctl_headend_add(int argc, char **argv) {
     request.name = tob_ctl_text(name);
     request.cluster_id = tob_ctl_text(cluster);
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_change(&session, &command, TOB_CTL_SERVICE "AddHeadend", &request.base,
-                            &tobogganing__v1__headend__descriptor, if_missing ? TOB_ALREADY_EXISTS : TOB_OK,
-                            &response);
+    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "AddHeadend", &request.base,
+                         &tobogganing__v1__headend__descriptor, if_missing ? TOB_ALREADY_EXISTS : TOB_OK,
+                         &response);
     if (status == 0) {
         const char *made = response ? ((Tobogganing__V1__Headend *)response)->headend_id : id;
         status = tob_ctl_print_added(&session, response, "HEADEND_ID", "headend_id", made);
@@ -106,18 +104,18 @@ int tob_ctl_headend_token(int argc, char **argv) {
         .min_args = 1,
         .max_args = 1,
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    char *id = NULL;
+    int status = tob_ctl_parse(&command, argc, argv, &id);
     if (status >= 0) {
         return status;
     }
     Tobogganing__V1__IssueHeadendTokenRequest request = TOBOGGANING__V1__ISSUE_HEADEND_TOKEN_REQUEST__INIT;
-    request.headend_id = args[0];
+    request.headend_id = id;
     request.ttl_s = ttl_ms / 1000;
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_change(&session, &command, TOB_CTL_SERVICE "IssueHeadendToken", &request.base,
-                            &tobogganing__v1__issue_headend_token_response__descriptor, TOB_OK, &response);
+    status =
+        tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "IssueHeadendToken", &request.base,
+                    &tobogganing__v1__issue_headend_token_response__descriptor, TOB_OK, &response);
     if (status == 0 && session.json) {
         status = tob_ctl_print_json(tob_ctl_json(response));
     } else if (status == 0) {

@@ -19,20 +19,14 @@ static int check(const char *name, const char *summary, int argc, char **argv, t
                                  .summary = summary,
                                  .options = options,
                                  .option_count = sizeof(options) / sizeof(options[0])};
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
     }
     Tobogganing__V1__HealthCheckRequest request = TOBOGGANING__V1__HEALTH_CHECK_REQUEST__INIT;
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_open(session, &command, TOB_CTL_NONE);
-    if (status == 0) {
-        status = tob_ctl_call(session, "/tobogganing.v1.Health/Check", &request.base,
-                              &tobogganing__v1__health_check_response__descriptor, TOB_OK, &response);
-    }
-    tob_ctl_close(session);
+    status = tob_ctl_ask(session, &command, TOB_CTL_NONE, "/tobogganing.v1.Health/Check", &request.base,
+                         &tobogganing__v1__health_check_response__descriptor, TOB_OK, &response);
     *ret = (health *)response;
     return status;
 }

@@ -5,11 +5,14 @@
 
 #include "ctl/output.h"
 
-void tob_ctl_journal_dir(const char *argument, char ret[TOB_CTL_JOURNAL_PATH_BYTES]) {
+#define PATH_BYTES 4096
+
+// The journal: the argument itself, or, of a state directory, the journal in it.
+static void find_dir(const char *argument, char ret[PATH_BYTES]) {
     struct stat st;
-    int n = snprintf(ret, TOB_CTL_JOURNAL_PATH_BYTES, "%s/journal", argument);
-    if (n >= TOB_CTL_JOURNAL_PATH_BYTES || stat(ret, &st) || !S_ISDIR(st.st_mode)) {
-        snprintf(ret, TOB_CTL_JOURNAL_PATH_BYTES, "%s", argument);
+    int n = snprintf(ret, PATH_BYTES, "%s/journal", argument);
+    if (n >= PATH_BYTES || stat(ret, &st) || !S_ISDIR(st.st_mode)) {
+        snprintf(ret, PATH_BYTES, "%s", argument);
     }
 }
 
@@ -17,6 +20,23 @@ int tob_ctl_journal_failed(tob_error err, const tob_journal_problem *problem) {
     fprintf(stderr, TOB_CTL_PROGRAM ": %s%s\n", problem->text[0] ? problem->text : tob_error_string(err),
             err == TOB_BUSY ? " (is ingestd running?)" : "");
     return 1;
+}
+
+int tob_ctl_journal_run(const tob_command *command, int argc, char **argv, tob_ctl_journal_fn fn,
+                        const void *settings) {
+    char *argument = NULL;
+    int status = tob_ctl_parse(command, argc, argv, &argument);
+    if (status >= 0) {
+        return status;
+    }
+    char dir[PATH_BYTES];
+    tob_ctl_journal_records records;
+    tob_journal_problem none = {""};
+    find_dir(argument, dir);
+    tob_error err = tob_ctl_journal_records_init(&records);
+    status = err ? tob_ctl_journal_failed(err, &none) : fn(settings, dir, &records);
+    tob_ctl_journal_records_fini(&records);
+    return status;
 }
 
 int tob_ctl_journal_read(const char *dir, tob_ctl_journal_records *records, tob_verify *ret) {

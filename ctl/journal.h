@@ -11,16 +11,19 @@
 #include "ctl/journal_records.h"
 #include "util/options.h"
 
-#define TOB_CTL_JOURNAL_PATH_BYTES  4096
 #define TOB_CTL_JOURNAL_RANGE_BYTES 96
 
 #define TOB_CTL_JOURNAL_ARGUMENT    "DIR"
 
-// tob_ctl_journal_dir finds the journal: the argument itself, or, of a state directory, the journal in it.
-void tob_ctl_journal_dir(const char *argument, char ret[TOB_CTL_JOURNAL_PATH_BYTES]);
-
 // tob_ctl_journal_failed prints what went wrong and returns 1.
 int tob_ctl_journal_failed(tob_error err, const tob_journal_problem *problem);
+
+// What a journal command does once its options are read: `settings` are its own. Returns the exit status.
+typedef int (*tob_ctl_journal_fn)(const void *settings, const char *dir, tob_ctl_journal_records *records);
+
+// tob_ctl_journal_run parses the options, finds the journal and calls `fn`. Returns the exit status.
+TOB_MUST_USE int tob_ctl_journal_run(const tob_command *command, int argc, char **argv, tob_ctl_journal_fn fn,
+                                     const void *settings);
 
 // tob_ctl_journal_read reads everything.
 //   ret   free with tob_verify_fini

@@ -159,14 +159,33 @@ static int print_all(const char *dir, bool json, const tob_verify *v,
     return status;
 }
 
+typedef struct settings {
+    bool json;
+    bool each_record;
+} settings;
+
+static int inspect(const void *user, const char *dir, tob_ctl_journal_records *records) {
+    const settings *s = user;
+    printing p = {.json = s->json};
+    tob_verify v = {.damages = 0};
+    records->on_record = s->each_record ? print_record : NULL;
+    records->user = &p;
+    int status = tob_ctl_journal_read(dir, records, &v);
+    if (status == 0) {
+        status = s->each_record ? tob_ctl_finish(0) : print_all(dir, s->json, &v, records);
+        tob_verify_fini(&v);
+    }
+    return status;
+}
+
 int tob_ctl_journal_inspect(int argc, char **argv) {
-    bool json = false, each_record = false;
+    settings s = {.json = false};
     const tob_option options[] = {
         {.name = "records",
          .kind = TOB_OPTION_FLAG,
-         .target = &each_record,
+         .target = &s.each_record,
          .help = "Print the records, one a line, and nothing else."},
-        TOB_CTL_JSON_OPTION(&json),
+        TOB_CTL_JSON_OPTION(&s.json),
     };
     const tob_command command = {
         .program = TOB_CTL_PROGRAM,
@@ -183,26 +202,5 @@ int tob_ctl_journal_inspect(int argc, char **argv) {
         .min_args = 1,
         .max_args = 1,
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
-    if (status >= 0) {
-        return status;
-    }
-    char dir[TOB_CTL_JOURNAL_PATH_BYTES];
-    tob_ctl_journal_records records;
-    printing p = {.json = json};
-    tob_verify v = {.damages = 0};
-    tob_journal_problem none = {""};
-    tob_ctl_journal_dir(args[0], dir);
-    tob_error err = tob_ctl_journal_records_init(&records);
-    records.on_record = each_record ? print_record : NULL;
-    records.user = &p;
-    status = err ? tob_ctl_journal_failed(err, &none) : tob_ctl_journal_read(dir, &records, &v);
-    if (status == 0) {
-        status = each_record ? tob_ctl_finish(0) : print_all(dir, json, &v, &records);
-        tob_verify_fini(&v);
-    }
-    tob_ctl_journal_records_fini(&records);
-    return status;
+    return tob_ctl_journal_run(&command, argc, argv, inspect, &s);
 }

@@ -11,6 +11,7 @@ typedef struct settings {
     bool json;
     bool dry_run;
     bool yes;
+    const tob_command *command; // for naming an option that is missing
 } settings;
 
 static const char *action_name(tob_repair_action action) {
@@ -102,7 +103,7 @@ static int confirm(const tob_command *command, bool *ret) {
     return 0;
 }
 
-static int repair_found(const settings *s, const tob_command *command, const char *dir, tob_repair *repair) {
+static int repair_found(const settings *s, const char *dir, tob_repair *repair) {
     size_t count = 0;
     const tob_repair_step *steps = tob_repair_steps(repair, &count);
     char aside[TOB_REPAIR_DIR_BYTES] = "";
@@ -114,7 +115,7 @@ static int repair_found(const settings *s, const tob_command *command, const cha
     if (!count || s->dry_run) {
         return print_result(s, dir, steps, count, "");
     }
-    int status = go_on ? 0 : confirm(command, &go_on);
+    int status = go_on ? 0 : confirm(s->command, &go_on);
     if (status || !go_on) {
         return status ? status : print_result(s, dir, steps, count, "");
     }
@@ -122,8 +123,7 @@ static int repair_found(const settings *s, const tob_command *command, const cha
     return err ? tob_ctl_journal_failed(err, &problem) : print_result(s, dir, steps, count, aside);
 }
 
-static int repair_dir(const settings *s, const tob_command *command, const char *dir,
-                      tob_ctl_journal_records *records) {
+static int repair_dir(const void *user, const char *dir, tob_ctl_journal_records *records) {
     tob_repair_options options = {.verify = {.dir = dir,
                                              .record = tob_ctl_check_record,
                                              .checkpoint_record = tob_ctl_check_checkpoint_record,
@@ -134,7 +134,7 @@ static int repair_dir(const settings *s, const tob_command *command, const char 
     tob_repair *repair = NULL;
     tob_journal_problem problem = {""};
     tob_error err = tob_repair_begin(&options, &repair, &problem);
-    int status = err ? tob_ctl_journal_failed(err, &problem) : repair_found(s, command, dir, repair);
+    int status = err ? tob_ctl_journal_failed(err, &problem) : repair_found(user, dir, repair);
     tob_repair_end(repair);
     return status;
 }
@@ -168,18 +168,6 @@ int tob_ctl_journal_repair(int argc, char **argv) {
         .min_args = 1,
         .max_args = 1,
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
-    if (status >= 0) {
-        return status;
-    }
-    char dir[TOB_CTL_JOURNAL_PATH_BYTES];
-    tob_ctl_journal_records records;
-    tob_journal_problem none = {""};
-    tob_ctl_journal_dir(args[0], dir);
-    tob_error err = tob_ctl_journal_records_init(&records);
-    status = err ? tob_ctl_journal_failed(err, &none) : repair_dir(&s, &command, dir, &records);
-    tob_ctl_journal_records_fini(&records);
-    return status;
+    s.command = &command;
+    return tob_ctl_journal_run(&command, argc, argv, repair_dir, &s);
 }

@@ -67,6 +67,16 @@ static int print_json(const char *dir, const tob_verify *v) {
     return status == 0 && v->damages ? 1 : status;
 }
 
+static int verify(const void *json, const char *dir, tob_ctl_journal_records *records) {
+    tob_verify v = {.damages = 0};
+    int status = tob_ctl_journal_read(dir, records, &v);
+    if (status == 0) {
+        status = *(const bool *)json ? print_json(dir, &v) : print_text(dir, &v);
+        tob_verify_fini(&v);
+    }
+    return status;
+}
+
 int tob_ctl_journal_verify(int argc, char **argv) {
     bool json = false;
     const tob_option options[] = {TOB_CTL_JSON_OPTION(&json)};
@@ -85,23 +95,5 @@ int tob_ctl_journal_verify(int argc, char **argv) {
         .min_args = 1,
         .max_args = 1,
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
-    if (status >= 0) {
-        return status;
-    }
-    char dir[TOB_CTL_JOURNAL_PATH_BYTES];
-    tob_ctl_journal_records records;
-    tob_verify v = {.damages = 0};
-    tob_ctl_journal_dir(args[0], dir);
-    tob_error err = tob_ctl_journal_records_init(&records);
-    tob_journal_problem none = {""};
-    status = err ? tob_ctl_journal_failed(err, &none) : tob_ctl_journal_read(dir, &records, &v);
-    if (status == 0) {
-        status = json ? print_json(dir, &v) : print_text(dir, &v);
-        tob_verify_fini(&v);
-    }
-    tob_ctl_journal_records_fini(&records);
-    return status;
+    return tob_ctl_journal_run(&command, argc, argv, verify, &json);
 }

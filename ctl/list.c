@@ -79,9 +79,7 @@ int tob_ctl_list_command(const char *name, const char *summary, const char *meth
                                  .summary = summary,
                                  .options = options,
                                  .option_count = sizeof(options) / sizeof(options[0])};
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
+    int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
     }

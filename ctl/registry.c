@@ -7,17 +7,6 @@
 
 #include "ctl/output.h"
 
-int tob_ctl_change(tob_ctl_session *session, const tob_command *command, const char *method,
-                   const ProtobufCMessage *request, const ProtobufCMessageDescriptor *response_type,
-                   tob_error accept, ProtobufCMessage **ret) {
-    int status = tob_ctl_open(session, command, TOB_CTL_ADMIN);
-    if (status == 0) {
-        status = tob_ctl_call(session, method, request, response_type, accept, ret);
-    }
-    tob_ctl_close(session);
-    return status;
-}
-
 // A request with its only field set. NULL without memory; free with free.
 static ProtobufCMessage *id_request(const ProtobufCMessageDescriptor *type, char *id) {
     assert(type->n_fields == 1 && type->fields[0].type == PROTOBUF_C_TYPE_STRING);
@@ -34,11 +23,9 @@ static ProtobufCMessage *id_request(const ProtobufCMessageDescriptor *type, char
 static int run_on_id(const tob_ctl_id_command *c, const tob_command *command, tob_ctl_session *session,
                      char *id) {
     ProtobufCMessage *request = id_request(c->request_type, id), *response = NULL;
-    int status = request ? tob_ctl_open(session, command, c->credential) : 1;
-    if (status == 0) {
-        status = tob_ctl_call(session, c->method, request, c->response_type, TOB_OK, &response);
-    }
-    tob_ctl_close(session);
+    int status = request ? tob_ctl_ask(session, command, c->credential, c->method, request, c->response_type,
+                                       TOB_OK, &response)
+                         : 1;
     if (status == 0 && session->json) {
         status = tob_ctl_print_json(tob_ctl_json(c->response_type->n_fields ? response : request));
     } else if (status == 0) {
@@ -65,10 +52,9 @@ int tob_ctl_run_id_command(const tob_ctl_id_command *c, int argc, char **argv) {
         .min_args = 1,
         .max_args = 1,
     };
-    char **args = NULL;
-    size_t arg_count = 0;
-    int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
-    return status >= 0 ? status : run_on_id(c, &command, &session, args[0]);
+    char *id = NULL;
+    int status = tob_ctl_parse(&command, argc, argv, &id);
+    return status >= 0 ? status : run_on_id(c, &command, &session, id);
 }
 
 void tob_ctl_print_deleted(const char *id, const ProtobufCMessage *response) {

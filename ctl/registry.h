@@ -6,14 +6,6 @@
 
 #define TOB_CTL_SERVICE "/tobogganing.v1.Registry/"
 
-// tob_ctl_change connects as admin, calls one method, and hands back the answer.
-//   ret   owned by the caller, protobuf_c_message_free_unpacked; NULL with status 0 when `accept` came
-// Returns the exit status.
-TOB_MUST_USE int tob_ctl_change(tob_ctl_session *session, const tob_command *command, const char *method,
-                                const ProtobufCMessage *request,
-                                const ProtobufCMessageDescriptor *response_type, tob_error accept,
-                                ProtobufCMessage **ret);
-
 // tob_ctl_print_added prints what an add made: as JSON, or NAME=ID for eval. response NULL: it existed before
 // (--if-missing).
 int tob_ctl_print_added(const tob_ctl_session *session, const ProtobufCMessage *response,

@@ -97,3 +97,14 @@ int tob_ctl_call(tob_ctl_session *session, const char *method, const ProtobufCMe
     }
     return err && err != accept ? 1 : 0;
 }
+
+int tob_ctl_ask(tob_ctl_session *session, const tob_command *command, tob_ctl_credential credential,
+                const char *method, const ProtobufCMessage *request,
+                const ProtobufCMessageDescriptor *response_type, tob_error accept, ProtobufCMessage **ret) {
+    int status = tob_ctl_open(session, command, credential);
+    if (status == 0) {
+        status = tob_ctl_call(session, method, request, response_type, accept, ret);
+    }
+    tob_ctl_close(session);
+    return status;
+}

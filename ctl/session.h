@@ -80,4 +80,10 @@ TOB_MUST_USE int tob_ctl_call(tob_ctl_session *session, const char *method, cons
                               const ProtobufCMessageDescriptor *response_type, tob_error accept,
                               ProtobufCMessage **ret);
 
+// tob_ctl_ask is tob_ctl_open, one tob_ctl_call and tob_ctl_close.
+TOB_MUST_USE int tob_ctl_ask(tob_ctl_session *session, const tob_command *command,
+                             tob_ctl_credential credential, const char *method,
+                             const ProtobufCMessage *request, const ProtobufCMessageDescriptor *response_type,
+                             tob_error accept, ProtobufCMessage **ret);
+
 #endif

@@ -1,5 +1,4 @@
 // Finding and reading checkpoints; checkpoint.c writes them.
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -20,61 +19,19 @@ static int newest_first(const void *a, const void *b) {
     return tob_position_compare(*(const tob_position *)b, *(const tob_position *)a);
 }
 
-static tob_error add_place(tob_position **places, size_t *count, size_t *capacity, tob_position at) {
-    if (*count == *capacity) {
-        size_t more = *capacity ? *capacity * 2 : 8;
-        tob_position *bigger = realloc(*places, more * sizeof(*bigger));
-        if (!bigger) {
-            return TOB_NO_MEMORY;
-        }
-        *places = bigger;
-        *capacity = more;
-    }
-    (*places)[(*count)++] = at;
-    return TOB_OK;
+static bool read_place(const char *name, void *ret) {
+    tob_position *at = ret;
+    return tob_checkpoint_place(name, &at->segment, &at->offset);
 }
 
-// The places of all, the newest first; free with free.
-static tob_error list(int dir_fd, tob_position **ret, size_t *ret_count) {
-    tob_error err = TOB_OK;
-    tob_position *places = NULL;
-    size_t count = 0, capacity = 0;
-    int own = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); // closedir closes it
-    DIR *listing = own < 0 ? NULL : fdopendir(own);
-    if (!listing) {
-        if (own >= 0) {
-            close(own);
-        }
-        return TOB_IO;
+tob_error tob_checkpoint_list(int dir_fd, tob_position **ret, size_t *ret_count) {
+    static const tob_journal_names checkpoints = {sizeof(tob_position), read_place, newest_first};
+    void *places = NULL;
+    tob_error err = tob_journal_dir_names(dir_fd, &checkpoints, &places, ret_count);
+    if (!err) {
+        *ret = places;
     }
-    for (;;) {
-        errno = 0;
-        struct dirent *entry = readdir(listing);
-        if (!entry) {
-            err = errno ? TOB_IO : err;
-            break;
-        }
-        tob_position at;
-        if (tob_checkpoint_place(entry->d_name, &at.segment, &at.offset)) {
-            err = add_place(&places, &count, &capacity, at);
-            if (err) {
-                break;
-            }
-        }
-    }
-    int error_number = errno;
-    closedir(listing);
-    errno = error_number;
-    if (err) {
-        free(places);
-        return err;
-    }
-    if (count > 1) {
-        qsort(places, count, sizeof(*places), newest_first);
-    }
-    *ret = places;
-    *ret_count = count;
-    return TOB_OK;
+    return err;
 }
 
 // Removes one under the name of what is unfinished, and in pieces: a file system takes its time for a large file, and the
@@ -99,7 +56,7 @@ static tob_error drop(int dir_fd, tob_position at) {
 tob_error tob_checkpoint_drop_old(int dir_fd, tob_position latest) {
     tob_position *places = NULL;
     size_t count = 0;
-    tob_error err = list(dir_fd, &places, &count);
+    tob_error err = tob_checkpoint_list(dir_fd, &places, &count);
     for (size_t i = 2; !err && i < count; i++) {
         if (tob_position_compare(places[i], latest) != 0) {
             err = drop(dir_fd, places[i]);
@@ -117,7 +74,7 @@ tob_error tob_checkpoint_find(const char *dir, tob_checkpoint_places *ret, tob_j
         *ret = (tob_checkpoint_places){0};
         return TOB_OK;
     }
-    tob_error err = dir_fd < 0 ? TOB_IO : list(dir_fd, &places, &count);
+    tob_error err = dir_fd < 0 ? TOB_IO : tob_checkpoint_list(dir_fd, &places, &count);
     if (err) {
         tob_journal_say(ret_problem, "%s: %s", dir, err == TOB_IO ? strerror(errno) : tob_error_string(err));
     } else {

@@ -75,29 +75,29 @@ out:
     return err;
 }
 
-static int compare_numbers(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static tob_error add_number(uint64_t **numbers, size_t *count, size_t *capacity, uint64_t number) {
-    if (*count == *capacity) {
-        size_t more = *capacity ? *capacity * 2 : 64;
-        uint64_t *bigger = realloc(*numbers, more * sizeof(*bigger));
-        if (!bigger) {
-            return TOB_NO_MEMORY;
+static tob_error read_names(DIR *listing, const tob_journal_names *names, char **ret, size_t *ret_count) {
+    for (size_t capacity = 0;;) {
+        if (*ret_count == capacity) {
+            size_t more = capacity ? capacity * 2 : 64;
+            char *bigger = realloc(*ret, more * names->bytes);
+            if (!bigger) {
+                return TOB_NO_MEMORY;
+            }
+            *ret = bigger;
+            capacity = more;
         }
-        *numbers = bigger;
-        *capacity = more;
+        errno = 0;
+        struct dirent *entry = readdir(listing);
+        if (!entry) {
+            return errno ? TOB_IO : TOB_OK;
+        }
+        *ret_count += names->read(entry->d_name, *ret + *ret_count * names->bytes);
     }
-    (*numbers)[(*count)++] = number;
-    return TOB_OK;
 }
 
-tob_error tob_journal_dir_list(int dir_fd, uint64_t **ret, size_t *ret_count) {
-    tob_error err = TOB_OK;
-    uint64_t *numbers = NULL;
-    size_t count = 0, capacity = 0;
+tob_error tob_journal_dir_names(int dir_fd, const tob_journal_names *names, void **ret, size_t *ret_count) {
+    char *all = NULL;
+    size_t count = 0;
     int own = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); // closedir closes it
     DIR *listing = own < 0 ? NULL : fdopendir(own);
     if (!listing) {
@@ -106,32 +106,37 @@ tob_error tob_journal_dir_list(int dir_fd, uint64_t **ret, size_t *ret_count) {
         }
         return TOB_IO;
     }
-    for (;;) {
-        errno = 0;
-        struct dirent *entry = readdir(listing);
-        if (!entry) {
-            err = errno ? TOB_IO : err;
-            break;
-        }
-        uint64_t number = 0;
-        if (tob_segment_number(entry->d_name, &number)) {
-            err = add_number(&numbers, &count, &capacity, number);
-            if (err) {
-                break;
-            }
-        }
-    }
+    tob_error err = read_names(listing, names, &all, &count);
+    int error_number = errno;
     closedir(listing);
+    errno = error_number;
     if (err) {
-        free(numbers);
+        free(all);
         return err;
     }
-    if (count > 1) {
-        qsort(numbers, count, sizeof(*numbers), compare_numbers);
-    }
-    *ret = numbers;
+    qsort(all, count, names->bytes, names->compare);
+    *ret = all;
     *ret_count = count;
     return TOB_OK;
+}
+
+static bool read_number(const char *name, void *ret) {
+    return tob_segment_number(name, ret);
+}
+
+static int compare_numbers(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+tob_error tob_journal_dir_list(int dir_fd, uint64_t **ret, size_t *ret_count) {
+    static const tob_journal_names segments = {sizeof(uint64_t), read_number, compare_numbers};
+    void *numbers = NULL;
+    tob_error err = tob_journal_dir_names(dir_fd, &segments, &numbers, ret_count);
+    if (!err) {
+        *ret = numbers;
+    }
+    return err;
 }
 
 tob_error tob_file_write(int fd, const void *bytes, size_t n, uint64_t offset) {

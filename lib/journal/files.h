@@ -4,6 +4,7 @@
 #ifndef TOB_JOURNAL_FILES_H
 #define TOB_JOURNAL_FILES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,11 +19,25 @@ void tob_journal_say(tob_journal_problem *problem, const char *format, ...) TOB_
 TOB_MUST_USE tob_error tob_journal_dir_open(const char *dir, int *ret_dir_fd, int *ret_lock_fd,
                                             tob_journal_problem *ret_problem);
 
+// Names of one kind, and what they say.
+typedef struct tob_journal_names {
+    size_t bytes;                              // of what a name says
+    bool (*read)(const char *name, void *ret); // false, with nothing promised of *ret: of another kind
+    int (*compare)(const void *a, const void *b);
+} tob_journal_names;
+
+// tob_journal_dir_names returns what the directory's names of one kind say, in order; free with free.
+TOB_MUST_USE tob_error tob_journal_dir_names(int dir_fd, const tob_journal_names *names, void **ret,
+                                             size_t *ret_count);
+
 // tob_journal_dir_list returns the numbers of the segments, ascending; free with free.
 TOB_MUST_USE tob_error tob_journal_dir_list(int dir_fd, uint64_t **ret, size_t *ret_count);
 
 // A checkpoint has this name until it is whole.
 #define TOB_CHECKPOINT_UNFINISHED "checkpoint.unfinished"
+
+// tob_checkpoint_list returns the places of all checkpoints, the newest first; free with free.
+TOB_MUST_USE tob_error tob_checkpoint_list(int dir_fd, tob_position **ret, size_t *ret_count);
 
 // tob_checkpoint_drop_unfinished removes what an interrupted one left, if there is any.
 TOB_MUST_USE tob_error tob_checkpoint_drop_unfinished(int dir_fd);

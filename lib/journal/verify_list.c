@@ -1,12 +1,9 @@
 #include "journal/verify_list.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "journal/files.h"
 #include "journal/segment.h"
@@ -16,46 +13,27 @@ static tob_error say_errno(const char *dir, tob_journal_problem *problem) {
     return TOB_IO;
 }
 
-static int compare_segments(const void *a, const void *b) {
-    const tob_verify_file *x = a, *y = b;
-    return tob_position_compare(x->at, y->at);
-}
-
-static int compare_checkpoints(const void *a, const void *b) {
-    return compare_segments(b, a);
-}
-
 tob_error tob_verify_list_checkpoints(int dir_fd, const char *dir, tob_verify *verify,
                                       tob_journal_problem *ret_problem) {
     tob_verify *v = verify;
-    tob_error err = TOB_OK;
-    int own = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); // closedir closes it
-    DIR *listing = own < 0 ? NULL : fdopendir(own);
-    if (!listing) {
-        err = say_errno(dir, ret_problem);
-        if (own >= 0) {
-            close(own);
-        }
-        return err;
+    tob_position *places = NULL;
+    size_t count = 0;
+    tob_error err = tob_checkpoint_list(dir_fd, &places, &count);
+    if (err) {
+        return err == TOB_IO ? say_errno(dir, ret_problem) : err;
     }
-    for (struct dirent *entry = readdir(listing); !err && entry; entry = readdir(listing)) {
-        tob_position at;
-        if (!tob_checkpoint_place(entry->d_name, &at.segment, &at.offset)) {
-            continue;
-        }
-        tob_verify_file *more = realloc(v->checkpoints, (v->checkpoint_count + 1) * sizeof(*more));
-        if (!more) {
-            err = TOB_NO_MEMORY;
-            break;
-        }
-        v->checkpoints = more;
-        more[v->checkpoint_count] = (tob_verify_file){.at = at};
-        tob_checkpoint_name(at.segment, at.offset, more[v->checkpoint_count++].name);
+    v->checkpoints = calloc(count + 1, sizeof(*v->checkpoints));
+    if (!v->checkpoints) {
+        err = TOB_NO_MEMORY;
+        goto out;
     }
-    closedir(listing);
-    if (v->checkpoint_count > 1) {
-        qsort(v->checkpoints, v->checkpoint_count, sizeof(*v->checkpoints), compare_checkpoints);
+    v->checkpoint_count = count;
+    for (size_t i = 0; i < count; i++) {
+        v->checkpoints[i].at = places[i];
+        tob_checkpoint_name(places[i].segment, places[i].offset, v->checkpoints[i].name);
     }
+out:
+    free(places);
     return err;
 }
 

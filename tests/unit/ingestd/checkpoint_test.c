@@ -62,17 +62,7 @@ static void random_removal(void) {
 }
 
 static void put_process(uint64_t id, uint64_t value) {
-    Tobogganing__V1__Process process = TOBOGGANING__V1__PROCESS__INIT;
-    Tobogganing__V1__Counter counter = TOBOGGANING__V1__COUNTER__INIT;
-    Tobogganing__V1__Counter *counters[] = {&counter};
-    const char *reason = NULL;
-    process.id = id;
-    process.kind = (char *)"gateway";
-    process.counters = counters;
-    process.n_counters = 1;
-    counter.family = TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS;
-    counter.value = value;
-    assert_int_equal(tob_process_table_put(tob_store_processes(r.store), &process, r.now, &reason), TOB_OK);
+    rig_put_process(&r, id, value);
     assert_int_equal(tob_store_add_counters(r.store, r.now), TOB_OK);
 }
 

@@ -1,20 +1,6 @@
 #include "committer_rig.h"
 #include "ingestd/positions.h"
 
-static int setup(void **state) {
-    rig *r = rig_new();
-    rig_start(r);
-    *state = r;
-    return 0;
-}
-
-static int teardown(void **state) {
-    rig *r = *state;
-    rig_stop(r);
-    rig_free(r);
-    return 0;
-}
-
 enum { ALICE = 11, BOB = 22, LEASE_MS = 60000 };
 
 static tob_error try_commit(rig *r, const Tobogganing__V1__CommitRequest *request,
@@ -26,17 +12,24 @@ static tob_error try_commit(rig *r, const Tobogganing__V1__CommitRequest *reques
     return err;
 }
 
-// Commits for consumer "sink"; the position is {0, 0} for none. Returns the position as committed.
-static tob_position commit(rig *r, uint64_t holder, uint32_t lease_ms, tob_position to) {
+// The position is {0, 0} for none.
+static Tobogganing__V1__CommitRequest request_for(uint64_t holder, uint32_t lease_ms,
+                                                  Tobogganing__V1__Position *to) {
     Tobogganing__V1__CommitRequest request = TOBOGGANING__V1__COMMIT_REQUEST__INIT;
-    Tobogganing__V1__Position place = tob_position_message(to);
-    Tobogganing__V1__CommitResponse *response = NULL;
-    tob_rpc_failure failure = {.message = ""};
     request.instance = RIG_INSTANCE;
     request.consumer = (char *)"sink";
     request.holder = holder;
     request.lease_ms = lease_ms;
-    request.position = to.segment ? &place : NULL;
+    request.position = to->segment ? to : NULL;
+    return request;
+}
+
+// Commits for consumer "sink"; the position is {0, 0} for none. Returns the position as committed.
+static tob_position commit(rig *r, uint64_t holder, uint32_t lease_ms, tob_position to) {
+    Tobogganing__V1__Position place = tob_position_message(to);
+    Tobogganing__V1__CommitRequest request = request_for(holder, lease_ms, &place);
+    Tobogganing__V1__CommitResponse *response = NULL;
+    tob_rpc_failure failure = {.message = ""};
     tob_error err = try_commit(r, &request, &response, &failure);
     if (err) {
         fail_msg("%s: %s", tob_error_string(err), failure.message);
@@ -49,15 +42,10 @@ static tob_position commit(rig *r, uint64_t holder, uint32_t lease_ms, tob_posit
 }
 
 static uint32_t refused(rig *r, uint64_t holder, uint32_t lease_ms, tob_position to, tob_error error) {
-    Tobogganing__V1__CommitRequest request = TOBOGGANING__V1__COMMIT_REQUEST__INIT;
     Tobogganing__V1__Position place = tob_position_message(to);
+    Tobogganing__V1__CommitRequest request = request_for(holder, lease_ms, &place);
     Tobogganing__V1__CommitResponse *response = NULL;
     tob_rpc_failure failure = {.message = ""};
-    request.instance = RIG_INSTANCE;
-    request.consumer = (char *)"sink";
-    request.holder = holder;
-    request.lease_ms = lease_ms;
-    request.position = to.segment ? &place : NULL;
     assert_int_equal(try_commit(r, &request, &response, &failure), error);
     return failure.retry_after_ms;
 }
@@ -243,15 +231,13 @@ static void of_two_new_holders_one_gets_the_lease(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(
-            a_new_consumer_begins_with_the_oldest_record_and_its_position_survives, setup, teardown),
-        cmocka_unit_test_setup_teardown(another_holder_waits_for_the_lease_and_a_zombie_moves_nothing, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_lease_that_ran_out_is_free, setup, teardown),
-        cmocka_unit_test_setup_teardown(commits_that_break_a_rule_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(consumers_are_listed_with_their_lag_and_forgotten, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_consumer_too_many_is_busy, setup, teardown),
-        cmocka_unit_test_setup_teardown(of_two_new_holders_one_gets_the_lease, setup, teardown),
+        RIG_TEST(a_new_consumer_begins_with_the_oldest_record_and_its_position_survives),
+        RIG_TEST(another_holder_waits_for_the_lease_and_a_zombie_moves_nothing),
+        RIG_TEST(a_lease_that_ran_out_is_free),
+        RIG_TEST(commits_that_break_a_rule_are_refused),
+        RIG_TEST(consumers_are_listed_with_their_lag_and_forgotten),
+        RIG_TEST(one_consumer_too_many_is_busy),
+        RIG_TEST(of_two_new_holders_one_gets_the_lease),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

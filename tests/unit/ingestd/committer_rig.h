@@ -385,4 +385,22 @@ static inline void rig_hang_end(rig_hang *h) {
     pthread_cond_destroy(&h->changed);
 }
 
+// ---- most tests begin with one that runs
+
+static inline int rig_set_up(void **state) {
+    rig *r = rig_new();
+    rig_start(r);
+    *state = r;
+    return 0;
+}
+
+static inline int rig_tear_down(void **state) {
+    rig *r = *state;
+    rig_stop(r);
+    rig_free(r);
+    return 0;
+}
+
+#define RIG_TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
+
 #endif

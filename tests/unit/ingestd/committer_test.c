@@ -1,19 +1,5 @@
 #include "committer_rig.h"
 
-static int setup(void **state) {
-    rig *r = rig_new();
-    rig_start(r);
-    *state = r;
-    return 0;
-}
-
-static int teardown(void **state) {
-    rig *r = *state;
-    rig_stop(r);
-    rig_free(r);
-    return 0;
-}
-
 static void an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels(void **state) {
     rig *r = *state;
     tob_position at = rig_submit(r, "c-1", 1000, 42);
@@ -399,25 +385,19 @@ static void agents_are_asked_to_report_less_often_as_memory_runs_out(void **stat
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_heartbeat_is_never_ahead_of_the_rows, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_was_acked_is_there_after_a_restart, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_repeat_is_answered_as_the_first_and_counted_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_snapshot_pages_through_every_row_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(snapshots_of_disjoint_buckets_are_disjoint_and_complete, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(counters_of_other_processes_survive_a_restart, setup, teardown),
-        cmocka_unit_test_setup_teardown(counters_are_in_the_journal_when_their_report_is_answered, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_page_over_the_limit_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_removed_row_is_gone_published_and_stays_away, setup, teardown),
-        cmocka_unit_test_setup_teardown(rows_that_nobody_is_registered_for_are_swept_at_the_start, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(
-            while_the_journal_hangs_callers_are_refused_with_a_retry_and_later_served, setup, teardown),
-        cmocka_unit_test_setup_teardown(agents_are_asked_to_report_less_often_as_memory_runs_out, setup,
-                                        teardown),
+        RIG_TEST(an_acked_report_is_on_the_bus_in_its_bucket_with_its_labels),
+        RIG_TEST(a_heartbeat_is_never_ahead_of_the_rows),
+        RIG_TEST(what_was_acked_is_there_after_a_restart),
+        RIG_TEST(a_repeat_is_answered_as_the_first_and_counted_once),
+        RIG_TEST(a_snapshot_pages_through_every_row_once),
+        RIG_TEST(snapshots_of_disjoint_buckets_are_disjoint_and_complete),
+        RIG_TEST(counters_of_other_processes_survive_a_restart),
+        RIG_TEST(counters_are_in_the_journal_when_their_report_is_answered),
+        RIG_TEST(a_page_over_the_limit_is_refused),
+        RIG_TEST(a_removed_row_is_gone_published_and_stays_away),
+        RIG_TEST(rows_that_nobody_is_registered_for_are_swept_at_the_start),
+        RIG_TEST(while_the_journal_hangs_callers_are_refused_with_a_retry_and_later_served),
+        RIG_TEST(agents_are_asked_to_report_less_often_as_memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

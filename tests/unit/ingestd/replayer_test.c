@@ -1,20 +1,6 @@
 #include "committer_rig.h"
 #include "ingestd/positions.h"
 
-static int setup(void **state) {
-    rig *r = rig_new();
-    rig_start(r);
-    *state = r;
-    return 0;
-}
-
-static int teardown(void **state) {
-    rig *r = *state;
-    rig_stop(r);
-    rig_free(r);
-    return 0;
-}
-
 static const Tobogganing__V1__ReplayView rows_view = TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_ROWS;
 static const Tobogganing__V1__ReplayView records_view = TOBOGGANING__V1__REPLAY_VIEW__REPLAY_VIEW_RECORDS;
 
@@ -351,23 +337,19 @@ static void places_that_the_journal_has_not_are_out_of_range_and_the_oldest_is_n
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(every_record_comes_once_and_in_order_over_small_pages, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_page_of_records_stays_well_under_the_message_limit, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(who_waits_at_the_end_gets_what_comes_next, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_waits_in_vain_is_answered_when_the_time_is_over, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_too_many_that_wait_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(stopping_answers_those_who_wait_at_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(rows_of_a_stretch_come_once_as_they_are_now, setup, teardown),
-        cmocka_unit_test_setup_teardown(rows_that_are_gone_come_as_removed, setup, teardown),
-        cmocka_unit_test_setup_teardown(rows_of_other_buckets_are_left_out, setup, teardown),
-        cmocka_unit_test_setup_teardown(many_rows_come_over_several_pages_each_in_one_of_them, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(requests_over_a_limit_are_invalid, setup, teardown),
-        cmocka_unit_test_setup_teardown(another_instances_journal_is_a_failed_precondition, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            places_that_the_journal_has_not_are_out_of_range_and_the_oldest_is_named, setup, teardown),
+        RIG_TEST(every_record_comes_once_and_in_order_over_small_pages),
+        RIG_TEST(a_page_of_records_stays_well_under_the_message_limit),
+        RIG_TEST(who_waits_at_the_end_gets_what_comes_next),
+        RIG_TEST(who_waits_in_vain_is_answered_when_the_time_is_over),
+        RIG_TEST(one_too_many_that_wait_is_refused),
+        RIG_TEST(stopping_answers_those_who_wait_at_once),
+        RIG_TEST(rows_of_a_stretch_come_once_as_they_are_now),
+        RIG_TEST(rows_that_are_gone_come_as_removed),
+        RIG_TEST(rows_of_other_buckets_are_left_out),
+        RIG_TEST(many_rows_come_over_several_pages_each_in_one_of_them),
+        RIG_TEST(requests_over_a_limit_are_invalid),
+        RIG_TEST(another_instances_journal_is_a_failed_precondition),
+        RIG_TEST(places_that_the_journal_has_not_are_out_of_range_and_the_oldest_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -213,6 +213,21 @@ static inline bool rig_report(rig *r, const char *id, const char *agent, uint64_
     return repeated;
 }
 
+// A gateway told a counter; it is journalled by tob_store_add_counters.
+static inline void rig_put_process(rig *r, uint64_t id, uint64_t value) {
+    Tobogganing__V1__Process process = TOBOGGANING__V1__PROCESS__INIT;
+    Tobogganing__V1__Counter counter = TOBOGGANING__V1__COUNTER__INIT;
+    Tobogganing__V1__Counter *counters[] = {&counter};
+    const char *reason = NULL;
+    process.id = id;
+    process.kind = (char *)"gateway";
+    process.counters = counters;
+    process.n_counters = 1;
+    counter.family = TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS;
+    counter.value = value;
+    assert_int_equal(tob_process_table_put(tob_store_processes(r->store), &process, r->now, &reason), TOB_OK);
+}
+
 // Value of a client's bytes_sent; -1: there is no such row.
 static inline int64_t rig_value(rig *r, const char *id) {
     uint32_t row = tob_fleet_find_client(tob_store_fleet(r->store), id, strlen(id));

@@ -23,20 +23,6 @@ static bool same_place(tob_position a, tob_position b) {
     return tob_position_compare(a, b) == 0;
 }
 
-static void put_process(uint64_t id, uint64_t value) {
-    Tobogganing__V1__Process process = TOBOGGANING__V1__PROCESS__INIT;
-    Tobogganing__V1__Counter counter = TOBOGGANING__V1__COUNTER__INIT;
-    Tobogganing__V1__Counter *counters[] = {&counter};
-    const char *reason = NULL;
-    process.id = id;
-    process.kind = (char *)"gateway";
-    process.counters = counters;
-    process.n_counters = 1;
-    counter.family = TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS;
-    counter.value = value;
-    assert_int_equal(tob_process_table_put(tob_store_processes(r.store), &process, r.now, &reason), TOB_OK);
-}
-
 static void remove_client(const char *id) {
     assert_int_equal(tob_store_add_removal(r.store, TOB_SOURCE_CLIENT, id, r.now), TOB_OK);
 }
@@ -138,7 +124,7 @@ static void a_group_that_can_not_be_written_changes_nothing(void **state) {
     signal(SIGXFSZ, SIG_IGN);
     rig_report(&r, "c", "agent", 1, 10);
     rig_report(&r, "gone", "agent", 2, 10);
-    put_process(9, 1);
+    rig_put_process(&r, 9, 1);
     assert_int_equal(tob_store_add_counters(r.store, r.now), TOB_OK);
     rig_sync(&r);
     rig_lines before = rig_state(&r);
@@ -175,7 +161,7 @@ static void counters_that_were_not_written_are_added_again(void **state) {
     (void)state;
     bool fatal = false;
     signal(SIGXFSZ, SIG_IGN);
-    put_process(9, 5);
+    rig_put_process(&r, 9, 5);
     assert_int_equal(tob_store_add_counters(r.store, r.now), TOB_OK);
     limit_files(40);
     assert_int_equal(tob_store_sync(r.store, &fatal, &r.problem), TOB_IO);

@@ -6,20 +6,11 @@
 #define TOB_TESTS_JOURNAL_DAMAGE_H
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "fixture.h"
 #include "journal/checkpoint.h"
-#include "journal/journal.h"
 #include "journal/verify.h"
 
-#define SEGMENT    TOB_JOURNAL_MIN_SEGMENT
-#define MAX_SEEN   4096
 #define HEADER     40u
 #define FILLER     0xf1
 #define FOREIGN    0xf2
@@ -28,37 +19,13 @@
 #define MAX_FILES  8
 #define NAME_BYTES 80
 
-typedef struct fixture {
-    char dir[64];     // journals' parent
-    char journal[96]; // the journal
-    char kept[96];    // its files as they were made
-} fixture;
-
-typedef struct seen {
-    size_t count;
-    tob_position at[MAX_SEEN];
-    size_t n[MAX_SEEN];
-    uint8_t byte[MAX_SEEN];
-    size_t fillers;
-    bool uneven;
-} seen;
-
-static inline tob_error see(void *user, tob_position at, const void *payload, size_t n) {
+static inline tob_error see_all(void *user, tob_position at, const void *payload, size_t n) {
     seen *s = user;
-    const uint8_t *bytes = payload;
-    if (n == 0 || bytes[0] == FILLER) {
+    if (n == 0 || *(const uint8_t *)payload == FILLER) {
         s->fillers++;
         return TOB_OK;
     }
-    assert_true(s->count < MAX_SEEN);
-    s->at[s->count] = at;
-    s->n[s->count] = n;
-    s->byte[s->count] = bytes[0];
-    for (size_t i = 1; i < n; i++) {
-        s->uneven |= bytes[i] != bytes[0];
-    }
-    s->count++;
-    return TOB_OK;
+    return see(s, at, payload, n);
 }
 
 static tob_position reaches; // what every record of a checkpoint says; {0, 0}: nothing
@@ -77,46 +44,31 @@ static inline tob_error check(void *user, tob_position at, const void *payload, 
     return TOB_OK;
 }
 
-static inline int set_up(void **state) {
-    fixture *f = calloc(1, sizeof(*f));
-    snprintf(f->dir, sizeof(f->dir), "%s/tob-damage-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    if (!mkdtemp(f->dir)) {
+static inline int set_up_damage(void **state) {
+    if (set_up(state)) {
         return -1;
     }
-    snprintf(f->journal, sizeof(f->journal), "%s/journal", f->dir);
+    fixture *f = *state;
+    f->options.sync = TOB_JOURNAL_SYNC_NEVER;
     snprintf(f->kept, sizeof(f->kept), "%s/kept", f->dir);
-    *state = f;
     return mkdir(f->kept, 0700);
-}
-
-static inline int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
 }
 
 static inline void remove_tree(const char *path) {
     assert_int_equal(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
-static inline int tear_down(void **state) {
-    fixture *f = *state;
-    int failed = nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    free(f);
-    return failed;
-}
-
 // ---- the journal
 
 static inline tob_error try_open_from(const fixture *f, tob_position from, seen *s, uint64_t *ret_cut) {
-    tob_journal_options options = {.dir = f->journal,
-                                   .segment_bytes = SEGMENT,
-                                   .sync = TOB_JOURNAL_SYNC_NEVER,
-                                   .from = from};
+    tob_journal_options options = f->options;
     tob_journal *journal = NULL;
     tob_journal_problem problem = {""};
+    options.dir = f->journal;
+    options.from = from;
     memset(s, 0, sizeof(*s));
     *ret_cut = 0;
-    tob_error err = tob_journal_open(&options, see, s, &journal, ret_cut, &problem);
+    tob_error err = tob_journal_open(&options, see_all, s, &journal, ret_cut, &problem);
     if (err) {
         assert_true(problem.text[0] != 0);
     }
@@ -125,35 +77,23 @@ static inline tob_error try_open_from(const fixture *f, tob_position from, seen 
 }
 
 static inline tob_journal *open_journal(const fixture *f) {
-    tob_journal_options options = {.dir = f->journal,
-                                   .segment_bytes = SEGMENT,
-                                   .sync = TOB_JOURNAL_SYNC_NEVER};
+    tob_journal_options options = f->options;
+    options.dir = f->journal;
     tob_journal *journal = NULL;
     tob_journal_problem problem = {""};
     uint64_t cut = 0;
     seen s = {0};
-    tob_error err = tob_journal_open(&options, see, &s, &journal, &cut, &problem);
+    tob_error err = tob_journal_open(&options, see_all, &s, &journal, &cut, &problem);
     if (err) {
         fail_msg("%s: %s", tob_error_string(err), problem.text);
     }
     return journal;
 }
 
-static inline tob_position append(tob_journal *journal, uint8_t byte, size_t n) {
-    uint8_t *bytes = malloc(n + 1);
-    memset(bytes, byte, n);
-    tob_position at = {0, 0};
-    tob_journal_part part = {bytes, n};
-    assert_int_equal(tob_journal_append(journal, &part, 1, &at), TOB_OK);
-    free(bytes);
-    return at;
-}
-
-static inline void sync_ok(tob_journal *journal) {
-    bool fatal = true;
-    tob_journal_problem problem = {""};
-    assert_int_equal(tob_journal_sync(journal, &fatal, &problem), TOB_OK);
-    assert_int_equal(tob_journal_settle(journal, &fatal, &problem), TOB_OK); // ends the group
+// Ends a group.
+static inline void sync_and_settle(tob_journal *journal) {
+    sync_ok(journal);
+    settle_ok(journal);
 }
 
 // Three records in two groups; returns where they are.
@@ -161,9 +101,9 @@ static inline void make_small(const fixture *f, tob_position at[3], tob_position
     tob_journal *journal = open_journal(f);
     at[0] = append(journal, 1, 24);
     at[1] = append(journal, 2, 61);
-    sync_ok(journal);
+    sync_and_settle(journal);
     at[2] = append(journal, 3, 16);
-    sync_ok(journal);
+    sync_and_settle(journal);
     *ret_end = tob_journal_end(journal);
     tob_journal_close(journal);
 }
@@ -173,7 +113,7 @@ static inline void make_large(const fixture *f, size_t count, tob_position *at, 
     tob_journal *journal = open_journal(f);
     for (size_t i = 0; i < count; i++) {
         at[i] = append(journal, (uint8_t)(i + 1), 300u << 10);
-        sync_ok(journal);
+        sync_and_settle(journal);
     }
     *ret_end = tob_journal_end(journal);
     tob_journal_close(journal);
@@ -192,10 +132,6 @@ static inline void make_checkpoint(const fixture *f, tob_position at, uint8_t fi
         assert_int_equal(tob_checkpoint_append(writer, bytes, sizeof(bytes), &problem), TOB_OK);
     }
     assert_int_equal(tob_checkpoint_commit(writer, &n, &problem), TOB_OK);
-}
-
-static inline void segment_path(const fixture *f, unsigned number, char ret[160]) {
-    snprintf(ret, 160, "%s/journal-%016x.seg", f->journal, number);
 }
 
 static inline void checkpoint_path(const fixture *f, tob_position at, char ret[200]) {
@@ -279,5 +215,7 @@ static inline bool has_record(const seen *all, tob_position at, uint8_t byte) {
     }
     return false;
 }
+
+#define DAMAGE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_damage, tear_down)
 
 #endif

@@ -27,6 +27,7 @@
 typedef struct fixture {
     char dir[64];                // journals' parent
     char journal[96];            // the journal
+    char kept[96];               // of damage.h: its files as they were made
     tob_journal_options options; // without dir
 } fixture;
 
@@ -36,7 +37,8 @@ typedef struct seen {
     tob_position at[MAX_SEEN];
     size_t n[MAX_SEEN];
     uint8_t byte[MAX_SEEN];
-    bool uneven; // a payload whose bytes differ: never valid here
+    size_t fillers; // of damage.h: what a repair put in
+    bool uneven;    // a payload whose bytes differ: never valid here
     tob_error refuse;
 } seen;
 
