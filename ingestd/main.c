@@ -144,12 +144,13 @@ static const tob_option options[] = {
      .kind = TOB_OPTION_BYTES,
      .target = &settings.max_request_memory,
      .min = MIN_REQUEST_MEMORY,
-     .help = "Memory of all calls that are being worked on, from their arrival to their answer: as received, "
-             "decompressed and unpacked; one call gets at most half of it, or 64MiB. Over it, callers are "
-             "told to come back later; from half of it on agents are "
-             "asked to report less often. Not in it: the fleet table, the journal's buffer, and one message "
-             "of at most "
-             "4 MiB for each connection that waits to be worked on."},
+     .help =
+         "Memory of all calls that are being worked on, from their arrival to their answer: as received, "
+         "decompressed and unpacked; one call gets at most half of it, or 64MiB. Over it, callers are "
+         "told to come back later (a sixteenth is set aside for small ones); from half of it on agents are "
+         "asked to report less often. Not in it: the fleet table, the journal's buffer, and one message "
+         "of at most "
+         "4 MiB for each connection that waits to be worked on."},
     {.name = "admin-token-file",
      .env = "ADMIN_TOKEN_FILE",
      .value = "FILE",

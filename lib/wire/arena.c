@@ -38,12 +38,14 @@ size_t tob_arena_budget_used(const tob_arena_budget *budget) {
     return atomic_load_explicit(&budget->used, memory_order_relaxed);
 }
 
-static bool budget_take(tob_arena_budget *budget, size_t n) {
+// small: an arena's first chunk, for which a part of the budget is set aside.
+static bool budget_take(tob_arena_budget *budget, size_t n, bool small) {
     if (!budget) {
         return true;
     }
+    size_t max = budget->max_bytes - (small ? 0 : budget->max_bytes / TOB_ARENA_SET_ASIDE);
     size_t used = atomic_fetch_add_explicit(&budget->used, n, memory_order_relaxed);
-    if (used <= budget->max_bytes && n <= budget->max_bytes - used) {
+    if (used <= max && n <= max - used) {
         return true;
     }
     atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
@@ -146,7 +148,8 @@ static tob_error add_chunk(tob_arena *arena, size_t need) {
     if (size > left) {
         return TOB_TOO_LARGE;
     }
-    if (!budget_take(arena->budget, chunk_bytes(size))) {
+    bool small = !arena->chunks && chunk_bytes(size) <= TOB_ARENA_KEPT_BYTES;
+    if (!budget_take(arena->budget, chunk_bytes(size), small)) {
         return TOB_BUSY;
     }
     chunk *c = malloc(chunk_bytes(size));

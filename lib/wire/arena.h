@@ -13,7 +13,10 @@
 
 #define TOB_ARENA_KEPT_BYTES (16u << 10) // at most, by a cleared arena
 
-// What several arenas may have together, counted by the chunks that they hold.
+#define TOB_ARENA_SET_ASIDE  16 // this part of a budget
+
+// What several arenas may have together, counted by the chunks that they hold. A sixteenth is set aside for arenas that have
+// one chunk of TOB_ARENA_KEPT_BYTES at most, so that small requests are still served when large ones have taken the rest.
 typedef struct tob_arena_budget {
     size_t max_bytes;
     atomic_size_t used;

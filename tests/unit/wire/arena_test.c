@@ -161,11 +161,31 @@ static void a_few_unknown_fields_pass_and_many_do_not(void **state) {
     assert_int_equal(unpack(batch_type, bytes, sizeof(bytes), 1 << 20), TOB_TOO_LARGE);
 }
 
+static void small_requests_are_served_when_large_ones_have_taken_the_rest(void **state) {
+    (void)state;
+    enum { MAX = 32 * TOB_ARENA_KEPT_BYTES };
+    tob_arena_budget budget;
+    tob_arena *large = NULL, *small = NULL;
+    tob_arena_budget_init(&budget, MAX);
+    assert_int_equal(tob_arena_new_within(2 * MAX, &budget, &large), TOB_OK);
+    assert_int_equal(tob_arena_new_within(2 * MAX, &budget, &small), TOB_OK);
+    assert_null(tob_arena_alloc(large, MAX - MAX / TOB_ARENA_SET_ASIDE)); // with its chunk's header too much
+    assert_int_equal(tob_arena_error(large), TOB_BUSY);
+    assert_non_null(tob_arena_alloc(large, MAX - MAX / TOB_ARENA_SET_ASIDE - 64));
+    assert_non_null(tob_arena_alloc(small, 1024));
+    assert_null(tob_arena_alloc(small, 2 * TOB_ARENA_KEPT_BYTES)); // not small any more
+    assert_int_equal(tob_arena_error(small), TOB_BUSY);
+    tob_arena_free(large);
+    tob_arena_free(small);
+    assert_int_equal(tob_arena_budget_used(&budget), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allocations_are_aligned_and_apart),
         cmocka_unit_test(the_cap_holds_and_clear_gives_it_back),
         cmocka_unit_test(a_budget_holds_for_all_its_arenas_together),
+        cmocka_unit_test(small_requests_are_served_when_large_ones_have_taken_the_rest),
         cmocka_unit_test(a_cleared_arena_keeps_one_small_chunk_and_none_when_memory_is_short),
         cmocka_unit_test(hostile_counts_end_at_the_cap),
         cmocka_unit_test(broken_wire_format_is_malformed),
