@@ -18,6 +18,7 @@ ROOT = HERE.parents[1]
 sys.path[0:1] = [str(HERE.parent), str(HERE.parent / "e2e")]
 
 from harness import BIN_DIR, Cluster, load_protobuf, sanitized  # noqa: E402
+from sp import RpcError  # noqa: E402
 
 LOG_TAIL = 3000
 PRELOADED = ("clocks", "backpressure", "dns")
@@ -146,7 +147,7 @@ def run_one(name, options, folder, pb):
     try:
         done = run_scenario(name, options, folder, pb) if name in RUNS else run_program(name, options)
         result.update(done)
-    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+    except (AssertionError, OSError, RpcError, subprocess.SubprocessError) as error:
         say(f"{name} failed: {error}")
         result["failed"] = str(error).splitlines()[0] if str(error) else repr(error)
     result["seconds"] = round(time.monotonic() - started, 1)
