@@ -1,4 +1,5 @@
 // URLs, and names whose addresses a resolver of the test invents.
+#include <netdb.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -272,6 +273,11 @@ static void the_system_knows_localhost(void **state) {
     (void)state;
     tob_resolver_address found[TOB_RESOLVER_MAX_ADDRESSES];
     size_t count = 0;
+    struct addrinfo *known = NULL;
+    if (getaddrinfo("localhost", NULL, &(struct addrinfo){.ai_family = AF_INET}, &known) != 0) {
+        skip(); // a system without /etc/hosts
+    }
+    freeaddrinfo(known);
     assert_int_equal(tob_resolver_system.lookup(NULL, "localhost", found, &count), TOB_OK);
     bool v4 = false;
     for (size_t i = 0; i < count; i++) {
