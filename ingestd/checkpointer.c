@@ -1,15 +1,12 @@
 #include "ingestd/checkpointer.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ingestd/positions.h"
 #include "journal/checkpoint.h"
-#include "journal/segment.h"
 #include "util/clock.h"
 #include "util/cond.h"
 #include "util/log.h"
@@ -174,24 +171,6 @@ static tob_error write_pages(making *m) {
     return err;
 }
 
-// Has most of what the committer would have to settle written beforehand, where nobody waits for it. Whether that was a success
-// the committer's own sync finds out.
-static void settle_ahead(const tob_checkpointer *p) {
-    tob_committer_stats stats;
-    char name[TOB_SEGMENT_NAME_BYTES];
-    tob_committer_get_stats(p->options.committer, &stats);
-    tob_segment_name(stats.journal_end.segment, name);
-    int dir = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int fd = dir >= 0 ? openat(dir, name, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        (void)!fdatasync(fd);
-        close(fd);
-    }
-    if (dir >= 0) {
-        close(dir);
-    }
-}
-
 static tob_error make(making *m) {
     tob_checkpointer *p = m->checkpointer;
     tob_error err = run_step(m, begin);
@@ -202,7 +181,9 @@ static tob_error make(making *m) {
         err = write_pages(m);
     }
     if (!err) {
-        settle_ahead(p);
+        tob_committer_stats stats;
+        tob_committer_get_stats(p->options.committer, &stats);
+        tob_journal_settle_ahead(p->dir, stats.journal_end);
         err = run_step(m, settle);
     }
     if (err) {

@@ -21,7 +21,6 @@ struct tob_store {
     tob_page_columns *columns;
     tob_buffer record; // being made
     tob_store_queue queue;
-    tob_position queue_end; // while something is queued
     uint64_t queued_repeats;
     uint64_t repeated_batches;
     uint64_t retain_ms;
@@ -68,24 +67,14 @@ void tob_store_close(tob_store *store) {
 
 // ---- adding
 
-// The end of what is durable and queued.
-static tob_position end_of_queue(const tob_store *store) {
-    return store->queue.count ? store->queue_end : tob_journal_end(store->journal);
-}
-
-// Appends a record and queues what will come of it. journal.h says what a record takes: a header of 16 bytes, and padding.
+// Appends a record and queues what will come of it.
 static tob_error append(tob_store *store, const tob_journal_part *parts, size_t count, const tob_store_op *op,
                         tob_position *ret_at) {
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        n += parts[i].n;
-    }
     tob_error err = tob_store_queue_reserve(&store->queue);
     if (!err) {
         err = tob_journal_append(store->journal, parts, count, ret_at);
     }
     if (!err) {
-        store->queue_end = (tob_position){ret_at->segment, ret_at->offset + 16 + ((n + 7) & ~(size_t)7)};
         tob_store_queue_add(&store->queue, op);
     }
     return err;
@@ -113,7 +102,7 @@ tob_error tob_store_add_batch(tob_store *store, const tob_submission *submission
     if (tob_digests_has(store->tables.digests, key)) {
         store->queued_repeats++;
         *ret_repeated = true;
-        *ret_at = end_of_queue(store);
+        *ret_at = tob_journal_queue_end(store->journal);
         return TOB_OK;
     }
     uint8_t prefix[TOB_RECORD_PREFIX_BYTES];

@@ -17,6 +17,10 @@ tob_position tob_journal_end(const tob_journal *journal) {
     return journal->end;
 }
 
+tob_position tob_journal_queue_end(const tob_journal *journal) {
+    return journal->queue_end;
+}
+
 uint64_t tob_journal_bytes(const tob_journal *journal) {
     return journal->closed_bytes + journal->open_bytes;
 }

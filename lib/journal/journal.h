@@ -113,6 +113,11 @@ TOB_MUST_USE tob_error tob_journal_sync(tob_journal *journal, bool *ret_fatal,
 TOB_MUST_USE tob_error tob_journal_settle(tob_journal *journal, bool *ret_fatal,
                                           tob_journal_problem *ret_problem);
 
+// tob_journal_settle_ahead has most of what a settling would write to the segment of `at` written beforehand, where nobody waits
+// for it. It promises nothing: whether that was a success the writer's own settling finds out.
+// Threads: any, beside the writer.
+void tob_journal_settle_ahead(const char *dir, tob_position at);
+
 // tob_journal_settle_due: monotonic milliseconds at which TOB_JOURNAL_SYNC_INTERVAL wants to be settled; UINT64_MAX when
 // nothing waits for it or in another mode.
 uint64_t tob_journal_settle_due(const tob_journal *journal);
@@ -132,6 +137,9 @@ TOB_MUST_USE tob_error tob_journal_retain(tob_journal *journal, tob_position nee
 tob_position tob_journal_oldest(const tob_journal *journal);
 tob_position tob_journal_end(const tob_journal *journal);
 uint64_t tob_journal_bytes(const tob_journal *journal);
+
+// The end of what was appended: tob_journal_end when nothing waits for a sync.
+tob_position tob_journal_queue_end(const tob_journal *journal);
 
 // <0, 0, >0 as a is before, at or after b.
 int tob_position_compare(tob_position a, tob_position b);

@@ -227,3 +227,17 @@ tob_error tob_journal_settle(tob_journal *journal, bool *ret_fatal, tob_journal_
 uint64_t tob_journal_settle_due(const tob_journal *journal) {
     return journal->settle_due_ms;
 }
+
+void tob_journal_settle_ahead(const char *dir, tob_position at) {
+    char name[TOB_SEGMENT_NAME_BYTES];
+    tob_segment_name(at.segment, name);
+    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = dir_fd >= 0 ? openat(dir_fd, name, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        (void)!fdatasync(fd);
+        close(fd);
+    }
+    if (dir_fd >= 0) {
+        close(dir_fd);
+    }
+}
