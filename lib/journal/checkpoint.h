@@ -31,6 +31,11 @@ TOB_MUST_USE tob_error tob_checkpoint_commit(tob_checkpoint_writer *writer, uint
 // tob_checkpoint_abort gives up and frees. Accepts NULL.
 void tob_checkpoint_abort(tob_checkpoint_writer *writer);
 
+// tob_checkpoint_keep_newest removes all but the newest one. Not while one is being written.
+//   ret_removed   how many; also set on an error
+TOB_MUST_USE tob_error tob_checkpoint_keep_newest(const char *dir, uint32_t *ret_removed,
+                                                  tob_journal_problem *ret_problem);
+
 // The places of the newest and the one before; {0, 0} where there is none.
 typedef struct tob_checkpoint_places {
     tob_position newest;

@@ -66,6 +66,31 @@ tob_error tob_checkpoint_drop_old(int dir_fd, tob_position latest) {
     return err;
 }
 
+tob_error tob_checkpoint_keep_newest(const char *dir, uint32_t *ret_removed,
+                                     tob_journal_problem *ret_problem) {
+    tob_position *places = NULL;
+    size_t count = 0;
+    *ret_removed = 0;
+    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    tob_error err = dir_fd < 0 ? TOB_IO : tob_checkpoint_list(dir_fd, &places, &count);
+    for (size_t i = 1; !err && i < count; i++) {
+        err = drop(dir_fd, places[i]);
+        *ret_removed += err ? 0 : 1;
+    }
+    if (!err && *ret_removed && fsync(dir_fd)) {
+        err = TOB_IO;
+    }
+    if (err) {
+        tob_journal_say(ret_problem, "%s: removing old checkpoints failed: %s", dir,
+                        err == TOB_IO ? strerror(errno) : tob_error_string(err));
+    }
+    free(places);
+    if (dir_fd >= 0) {
+        close(dir_fd);
+    }
+    return err;
+}
+
 tob_error tob_checkpoint_find(const char *dir, tob_checkpoint_places *ret, tob_journal_problem *ret_problem) {
     tob_position *places = NULL;
     size_t count = 0;

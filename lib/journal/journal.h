@@ -113,6 +113,11 @@ TOB_MUST_USE tob_error tob_journal_sync(tob_journal *journal, bool *ret_fatal,
 TOB_MUST_USE tob_error tob_journal_settle(tob_journal *journal, bool *ret_fatal,
                                           tob_journal_problem *ret_problem);
 
+// tob_journal_rotate completes the segment that is appended to and begins the next one, unless nothing is in it. Nothing may be
+// queued. Errors as those of tob_journal_sync.
+TOB_MUST_USE tob_error tob_journal_rotate(tob_journal *journal, bool *ret_fatal,
+                                          tob_journal_problem *ret_problem);
+
 // tob_journal_settle_ahead has most of what a settling would write to the segment of `at` written beforehand, where nobody waits
 // for it. It promises nothing: whether that was a success the writer's own settling finds out.
 // Threads: any, beside the writer.

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -5,6 +6,7 @@
 #include "journal/files.h"
 #include "journal/state.h"
 #include "util/clock.h"
+#include "util/random.h"
 
 #define KEPT_QUEUE_BYTES (8u << 20) // memory kept between syncs
 #define PAGE_BYTES       4096u
@@ -221,6 +223,41 @@ tob_error tob_journal_settle(tob_journal *journal, bool *ret_fatal, tob_journal_
     }
     now_settled(j);
     regroup_queue(j);
+    return TOB_OK;
+}
+
+tob_error tob_journal_rotate(tob_journal *journal, bool *ret_fatal, tob_journal_problem *ret_problem) {
+    tob_journal *j = journal;
+    *ret_fatal = false;
+    assert(j->chunk_count == 0);
+    if (j->failed) {
+        return failed_before(j, ret_fatal, ret_problem);
+    }
+    if (j->end.offset == TOB_SEGMENT_HEADER_BYTES) {
+        return TOB_OK;
+    }
+    progress p = {.fd = j->fd, .segment = j->end.segment, .segment_end = j->end.offset};
+    tob_segment_header header = {.segment = j->end.segment + 1,
+                                 .salt = tob_random_u64(),
+                                 .previous_end = j->end.offset};
+    int fd = -1;
+    bool sync_failed = false;
+    tob_error err = tob_journal_reserve_closed(j, 1);
+    if (err) {
+        tob_journal_say(ret_problem, "%s: %s", j->dir, tob_error_string(err));
+        return err;
+    }
+    err = complete_segment(j, &p, &sync_failed, ret_problem);
+    if (!err) {
+        err = tob_segment_create(j, &header, &fd, &sync_failed, ret_problem);
+    }
+    if (err) {
+        return sync_failed ? fail_for_good(j, ret_fatal) : roll_back(j, header.segment, ret_fatal);
+    }
+    j->closed_bytes += j->closed[j->closed_count++].bytes;
+    tob_journal_adopt(j, fd, &header, TOB_SEGMENT_HEADER_BYTES, TOB_SEGMENT_HEADER_BYTES);
+    j->settle_due_ms = UINT64_MAX;
+    clear_queue(j);
     return TOB_OK;
 }
 

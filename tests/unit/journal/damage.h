@@ -54,10 +54,6 @@ static inline int set_up_damage(void **state) {
     return mkdir(f->kept, 0700);
 }
 
-static inline void remove_tree(const char *path) {
-    assert_int_equal(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
-}
-
 // ---- the journal
 
 static inline tob_error try_open_from(const fixture *f, tob_position from, seen *s, uint64_t *ret_cut) {
@@ -196,7 +192,7 @@ static inline void keep(const fixture *f) {
 }
 
 static inline void restore(const fixture *f) {
-    remove_tree(f->journal);
+    assert_int_equal(remove_tree(f->journal), 0);
     assert_int_equal(mkdir(f->journal, 0700), 0);
     copy_files(f->kept, f->journal);
 }

@@ -71,14 +71,9 @@ static inline int set_up(void **state) {
     return 0;
 }
 
-static inline int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static inline int tear_down(void **state) {
     fixture *f = *state;
-    int failed = nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    int failed = remove_tree(f->dir);
     free(f);
     return failed;
 }

@@ -290,7 +290,7 @@ static void run_chain(const fixture *f, tob_journal_sync_mode mode, uint64_t see
         snprintf(w.image, sizeof(w.image), "%s/%d-%llu-%d", f->dir, (int)mode, (unsigned long long)seed,
                  loss);
         live(mode);
-        assert_int_equal(nftw(w.dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+        assert_int_equal(remove_tree(w.dir), 0);
         memcpy(w.dir, w.image, sizeof(w.dir));
         forget_durable();
         each_entry(survive);
@@ -298,7 +298,7 @@ static void run_chain(const fixture *f, tob_journal_sync_mode mode, uint64_t see
     w.steps_to_loss = INT_MAX;
     tob_journal_close(reopen(mode));
     forget_durable();
-    assert_int_equal(nftw(w.dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(remove_tree(w.dir), 0);
 }
 
 static void run_mode(const fixture *f, tob_journal_sync_mode mode) {
