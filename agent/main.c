@@ -8,6 +8,7 @@
 #include "util/daemon.h"
 #include "util/log.h"
 #include "util/random.h"
+#include "util/secret.h"
 
 static const struct mode {
     const char *name;
@@ -35,6 +36,18 @@ static void log_stopped(tob_sender *sender) {
     tob_info("stopped", TOB_UINT("samples", stats.pushed), TOB_UINT("acked", stats.acked),
              TOB_UINT("rejected", stats.rejected), TOB_UINT("dropped", stats.dropped),
              TOB_UINT("lost", stats.waiting));
+}
+
+static void warn_of_file(const tob_agent_settings *settings) {
+    const char *path = settings->secret_file;
+    if (tob_secret_file_exposed(path)) {
+        tob_warn("token_file_readable", TOB_STR("file", path),
+                 TOB_STR("hint", "others may read it: chmod 600"));
+    }
+    if (settings->watch_errno) {
+        tob_warn("watch_failed", TOB_STR("file", path), TOB_STR("error", strerror(settings->watch_errno)),
+                 TOB_STR("hint", "changes are read on SIGHUP only"));
+    }
 }
 
 static int run(tob_agent_settings *settings) {
@@ -76,6 +89,7 @@ static int run(tob_agent_settings *settings) {
 }
 
 int main(int argc, char **argv) {
+    tob_daemon_keep_secrets();
     if (argc < 2) {
         return usage(stderr, TOB_EXIT_USAGE);
     }
@@ -91,7 +105,10 @@ int main(int argc, char **argv) {
             tob_agent_settings settings;
             tob_daemon_block_signals();
             int status = tob_agent_settings_parse(modes[i].kind, argc - 1, argv + 1, &settings);
-            status = status < 0 ? run(&settings) : status;
+            if (status < 0) {
+                warn_of_file(&settings);
+                status = run(&settings);
+            }
             tob_agent_settings_fini(&settings);
             return status;
         }

@@ -66,7 +66,7 @@ static bool wait_until(tob_agent_settings *settings, uint64_t at_ms) {
         if (now >= at_ms) {
             return true;
         }
-        switch (tob_daemon_wait(at_ms - now)) {
+        switch (tob_daemon_wait_or_watch(settings->watch, at_ms - now)) {
         case TOB_SIGNAL_STOP: return false;
         case TOB_SIGNAL_RELOAD: tob_agent_reload(settings); break;
         case TOB_SIGNAL_TICK: break;

@@ -38,7 +38,7 @@ static tob_error push(relay *r, const tob_agent_report *report) {
     enum { LOOK_AGAIN_MS = 20 };
     tob_error err = tob_sender_push(r->sender, report, false);
     while (err == TOB_BUSY && !r->stopping) {
-        handle_signal(r, tob_daemon_wait(LOOK_AGAIN_MS));
+        handle_signal(r, tob_daemon_wait_or_watch(r->settings->watch, LOOK_AGAIN_MS));
         err = tob_sender_push(r->sender, report, false);
     }
     return err;
@@ -84,16 +84,25 @@ static void take_line(relay *r, const tob_line *line) {
     tob_line_report_fini(&report);
 }
 
-// Waits for bytes or a signal and reads them. False at the end of the input, or when it can't be read.
+// Waits for bytes, a signal or another credential, and reads them. False at the end of the input, or when it can't be read.
 static bool read_more(relay *r, int fd, int signals) {
-    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    tob_watch *watch = r->settings->watch;
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
+                           {.fd = signals, .events = POLLIN},
+                           {.fd = tob_watch_fd(watch), .events = POLLIN}};
     size_t room = 0;
     char *to = tob_lines_room(&r->lines, &room);
-    if (poll(fds, 2, -1) < 0) {
+    if (poll(fds, 3, -1) < 0) {
         return errno == EINTR;
     }
     if (fds[1].revents) {
         handle_signal(r, tob_daemon_wait(1));
+        return true;
+    }
+    if (fds[2].revents && tob_watch_take(watch)) {
+        tob_agent_reload(r->settings);
+    }
+    if (!fds[0].revents) {
         return true;
     }
     ssize_t n = read(fd, to, room);

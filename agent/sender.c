@@ -24,7 +24,8 @@ typedef struct outbox {
     uint64_t number;
     tob_batch_part *parts;
     size_t part_count;
-    size_t samples; // 0: empty
+    size_t samples;   // 0: empty
+    unsigned limited; // how often a part of it was not looked at
 } outbox;
 
 // How the call under way ended.
@@ -91,6 +92,7 @@ static void clear_outbox(tob_sender *sender) {
     sender->out.parts = NULL;
     sender->out.part_count = 0;
     sender->out.samples = 0;
+    sender->out.limited = 0;
     tob_buffer_clear(&sender->out.packed);
 }
 
@@ -262,6 +264,27 @@ static void failed(tob_sender *sender, tob_error error, const char *message, uin
     }
 }
 
+// A credential that was not looked at, because too many wrong ones came from our address, may be a right one: the batch is
+// sent again, for as long as it takes. But not so long when other parts of it were answered, since what comes after those
+// has to wait too.
+static bool is_limited(tob_sender *sender) {
+    const Tobogganing__V1__SubmitResponse *response = sender->in.response;
+    const Tobogganing__V1__Rejection *limited = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < response->n_rejected; i++) {
+        if (response->rejected[i]->retry_after_ms) {
+            limited = response->rejected[i];
+            count++;
+        }
+    }
+    if (!limited || (count < sender->out.part_count && sender->out.limited == TOB_SENDER_LIMITED_REPEATS)) {
+        return false;
+    }
+    sender->out.limited++;
+    failed(sender, tob_status_error(limited->code), limited->reason, limited->retry_after_ms);
+    return true;
+}
+
 static void send_once(tob_sender *sender) {
     if (sender->out.samples == 0) {
         tob_error err = load_outbox(sender);
@@ -277,7 +300,9 @@ static void send_once(tob_sender *sender) {
     }
     call(sender);
     if (!sender->in.error) {
-        acked(sender);
+        if (!is_limited(sender)) {
+            acked(sender);
+        }
     } else if (for_good(sender->in.error)) {
         discarded(sender, sender->in.error, sender->in.message, sender->out.samples);
     } else {

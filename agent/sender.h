@@ -19,6 +19,8 @@
 #define TOB_SENDER_MAX_BATCH_BYTES                                                                           \
     (2u << 20) // memory of one batch, so that it is well under the wire's limit
 #define TOB_SENDER_MAX_BATCH_SAMPLES 10000
+// Of a batch of which a part was not looked at (Rejection.retry_after_ms).
+#define TOB_SENDER_LIMITED_REPEATS   3
 
 typedef enum tob_sender_event_kind {
     TOB_SENDER_ACKED,     // a batch was answered: `samples` of it are durable

@@ -1,5 +1,6 @@
 #include "agent/settings.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,10 @@ static int parse(const tob_command *command, int argc, char **argv, tob_agent_se
     s->agent_id_option = none_if_empty(s->agent_id_option);
     status = status < 0 ? tob_log_options_apply(command, &s->log) : status;
     status = status < 0 ? check_names(command, s, id_option) : status;
+    if (status < 0 && !s->once && tob_watch_open(&s->secret_file, 1, &s->watch)) {
+        s->watch_errno = errno;
+    }
+    // Once it is watched, so that no change is missed.
     status = status < 0 ? read_credential(command, s, secret_option, file_option) : status;
     if (status < 0) {
         set_agent_id(s);
@@ -179,7 +184,7 @@ static int parse_client(int argc, char **argv, tob_agent_settings *s) {
          .value = "FILE",
          .kind = TOB_OPTION_STRING,
          .target = &s->secret_file,
-         .help = "A file with the API key; read again on SIGHUP."},
+         .help = "A file with the API key; read again when it changes, and on SIGHUP."},
         {.name = "interface",
          .env = "TOBOGGANING_INTERFACE",
          .value = "IF",
@@ -238,7 +243,7 @@ static int parse_headend(int argc, char **argv, tob_agent_settings *s) {
          .value = "FILE",
          .kind = TOB_OPTION_STRING,
          .target = &s->secret_file,
-         .help = "A file with the token; read again on SIGHUP."},
+         .help = "A file with the token; read again when it changes, and on SIGHUP."},
         {.name = "name",
          .env = "HEADEND_NAME",
          .value = "NAME",
@@ -294,12 +299,18 @@ int tob_agent_settings_parse(tob_source_kind kind, int argc, char **argv, tob_ag
     return kind == TOB_SOURCE_CLIENT ? parse_client(argc, argv, ret) : parse_headend(argc, argv, ret);
 }
 
-void tob_agent_settings_fini(tob_agent_settings *settings) {
+static void wipe_credential(tob_agent_settings *settings) {
     if (settings->credential) {
         explicit_bzero(settings->credential, strlen(settings->credential));
     }
     free(settings->credential);
     settings->credential = NULL;
+}
+
+void tob_agent_settings_fini(tob_agent_settings *settings) {
+    wipe_credential(settings);
+    tob_watch_free(settings->watch);
+    settings->watch = NULL;
 }
 
 tob_error tob_agent_settings_reload(tob_agent_settings *settings) {
@@ -309,7 +320,7 @@ tob_error tob_agent_settings_reload(tob_agent_settings *settings) {
     }
     tob_error err = tob_secret_read_first(NULL, settings->secret_file, &credential);
     if (!err) {
-        tob_agent_settings_fini(settings);
+        wipe_credential(settings);
         settings->credential = credential;
     }
     return err;

@@ -11,6 +11,7 @@
 #include "agent/queue.h"
 #include "util/options.h"
 #include "util/text.h"
+#include "util/watch.h"
 
 typedef struct tob_agent_settings {
     tob_source_kind kind;
@@ -33,6 +34,8 @@ typedef struct tob_agent_settings {
 
     const char *secret; // where the credential comes from
     const char *secret_file;
+    tob_watch *watch; // of that file; NULL without one, with once, and when it can't be watched; owned
+    int watch_errno;  // why it can't, or 0
     const char *agent_id_option;
     tob_log_options log;
 } tob_agent_settings;

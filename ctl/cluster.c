@@ -1,85 +1,136 @@
+#include <stdio.h>
+
 #include "tobogganing/v1/registry.pb-c.h"
 
 #include "ctl/list.h"
 #include "ctl/registry.h"
 
-int tob_ctl_cluster_add(int argc, char **argv) {
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const tob_ctl_text texts[] = {
+    {"name", "NAME", "name", "What a person calls it.", "Default: the id."},
+    {"region", "REGION", "region", "The label region of its headends.", ""},
+    {"datacenter", "DATACENTER", "datacenter", "The label datacenter of its headends.", ""},
+    {"headend-url", "URL", "headend_url", "Where the cluster's clients connect.", ""},
+};
+
+const tob_ctl_kind tob_ctl_cluster_kind = {
+    .id_field = "cluster_id",
+    .variable = "CLUSTER_ID",
+    .row_field = "cluster",
+    .texts = texts,
+    .text_count = COUNT(texts),
+    .add_method = TOB_CTL_SERVICE "AddCluster",
+    .add_request = &tobogganing__v1__add_cluster_request__descriptor,
+    .add_response = &tobogganing__v1__add_cluster_response__descriptor,
+    .update_method = TOB_CTL_SERVICE "UpdateCluster",
+    .update_request = &tobogganing__v1__update_cluster_request__descriptor,
+    .row = &tobogganing__v1__cluster__descriptor,
+    .if_missing = true,
+    .add_examples = "  tobogganctl cluster add --id us-east-1 --region us-east --datacenter nyc1",
+};
+
+static const tob_ctl_column columns[] = {
+    {"CLUSTER", "cluster_id"},      {"NAME", "name"},
+    {"REGION", "region"},           {"DATACENTER", "datacenter"},
+    {"STATUS", "status"},           {"CLIENTS", "registered_clients"},
+    {"HEADEND URL", "headend_url"}, {"CREATED", "created_unix_ms"},
+};
+
+static const tob_ctl_list list = {
+    .method = TOB_CTL_SERVICE "ListClusters",
+    .request_type = &tobogganing__v1__list_request__descriptor,
+    .response_type = &tobogganing__v1__list_clusters_response__descriptor,
+    .columns = columns,
+    .column_count = COUNT(columns),
+};
+
+static const tob_ctl_id_command get = {
+    .argument = "CLUSTER_ID",
+    .method = TOB_CTL_SERVICE "GetCluster",
+    .request_type = &tobogganing__v1__cluster_id__descriptor,
+    .response_type = &tobogganing__v1__cluster__descriptor,
+    .credential = TOB_CTL_ADMIN,
+};
+
+static const tob_ctl_id_command revoke = {
+    .argument = "CLUSTER_ID",
+    .method = TOB_CTL_SERVICE "RevokeCluster",
+    .request_type = &tobogganing__v1__cluster_id__descriptor,
+    .response_type = &tobogganing__v1__cluster__descriptor,
+    .credential = TOB_CTL_ADMIN,
+    .print = tob_ctl_print_revoked,
+    .description =
+        "It gets no new clients from now on; its heartbeats and the tokens of its headends are refused, and "
+        "its certificates are revoked. Its clients are not touched.",
+};
+
+static const tob_ctl_id_command deletion = {
+    .argument = "CLUSTER_ID",
+    .method = TOB_CTL_SERVICE "DeleteCluster",
+    .request_type = &tobogganing__v1__cluster_id__descriptor,
+    .response_type = &tobogganing__v1__delete_response__descriptor,
+    .credential = TOB_CTL_ADMIN,
+    .print = tob_ctl_print_deleted,
+    .description = "Clients and headends that belong to it must be moved or deleted before.",
+};
+
+static int print_cluster(const tob_ctl_session *session, const ProtobufCMessage *response) {
+    char at[TOB_CTL_TIME_BYTES];
+    const Tobogganing__V1__Cluster *cluster = (const Tobogganing__V1__Cluster *)response;
+    if (session->json) {
+        return tob_ctl_print_json(tob_ctl_json(response));
+    }
+    printf("%s is %s, its last heartbeat came at %s\n", cluster->cluster_id, cluster->status,
+           tob_ctl_time(cluster->heartbeat_unix_ms, at));
+    return tob_ctl_finish(0);
+}
+
+static int heartbeat(const tob_ctl_command *self, int argc, char **argv) {
     tob_ctl_session session = {.client = NULL};
-    const char *id = NULL, *name = NULL, *region = NULL, *datacenter = NULL, *url = NULL;
-    bool if_missing = false;
+    uint64_t client_count = 0;
     const tob_option options[] = {
-        {.name = "id",
-         .value = "ID",
-         .kind = TOB_OPTION_STRING,
-         .target = &id,
-         .help = "Default: one is made."},
-        {.name = "name",
-         .value = "NAME",
-         .kind = TOB_OPTION_STRING,
-         .target = &name,
-         .help = "Default: the id."},
-        {.name = "region",
-         .value = "REGION",
-         .kind = TOB_OPTION_STRING,
-         .target = &region,
-         .help = "The label region of its headends."},
-        {.name = "datacenter",
-         .value = "DATACENTER",
-         .kind = TOB_OPTION_STRING,
-         .target = &datacenter,
-         .help = "The label datacenter of its headends."},
-        {.name = "headend-url",
-         .value = "URL",
-         .kind = TOB_OPTION_STRING,
-         .target = &url,
-         .help = "Where the cluster's clients connect."},
-        {.name = "if-missing",
-         .kind = TOB_OPTION_FLAG,
-         .target = &if_missing,
-         .help = "Succeed and change nothing when the id is taken. Needs --id."},
+        {.name = "client-count",
+         .value = "N",
+         .fallback = "0",
+         .kind = TOB_OPTION_NUMBER,
+         .target = &client_count,
+         .max = INT64_MAX,
+         .help = "How many clients are connected to it."},
         TOB_CTL_ADMIN_OPTIONS(&session),
     };
     const tob_command command = {
-        .program = TOB_CTL_PROGRAM,
-        .name = "cluster add",
-        .summary = "register a cluster",
-        .examples = "  tobogganctl cluster add --id us-east-1 --region us-east --datacenter nyc1",
-        .options = options,
-        .option_count = sizeof(options) / sizeof(options[0]),
+        TOB_CTL_COMMAND(self),
+        TOB_CTL_ARGUMENT("CLUSTER_ID"),
+        TOB_CTL_OPTIONS(options),
+        .description = "A cluster that sent one is shown as silent when none came for five minutes.",
+        .examples = "  tobogganctl cluster heartbeat us-east-1 --client-count 150",
     };
-    int status = tob_ctl_parse(&command, argc, argv, NULL);
+    char *id = NULL;
+    int status = tob_ctl_parse(&command, argc, argv, &id);
     if (status >= 0) {
         return status;
     }
-    if (if_missing && !id) {
-        return tob_options_error(&command, "if-missing", "needs --id");
-    }
-    Tobogganing__V1__AddClusterRequest request = TOBOGGANING__V1__ADD_CLUSTER_REQUEST__INIT;
-    request.cluster_id = tob_ctl_text(id);
-    request.name = tob_ctl_text(name);
-    request.region = tob_ctl_text(region);
-    request.datacenter = tob_ctl_text(datacenter);
-    request.headend_url = tob_ctl_text(url);
+    Tobogganing__V1__HeartbeatClusterRequest request = TOBOGGANING__V1__HEARTBEAT_CLUSTER_REQUEST__INIT;
     ProtobufCMessage *response = NULL;
-    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "AddCluster", &request.base,
-                         &tobogganing__v1__cluster__descriptor, if_missing ? TOB_ALREADY_EXISTS : TOB_OK,
-                         &response);
+    request.cluster_id = id;
+    request.client_count = client_count;
+    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "HeartbeatCluster", &request.base,
+                         &tobogganing__v1__cluster__descriptor, TOB_OK, &response);
     if (status == 0) {
-        const char *made = response ? ((Tobogganing__V1__Cluster *)response)->cluster_id : id;
-        status = tob_ctl_print_added(&session, response, "CLUSTER_ID", "cluster_id", made);
+        status = print_cluster(&session, response);
     }
     protobuf_c_message_free_unpacked(response, NULL);
     return status;
 }
 
-int tob_ctl_cluster_list(int argc, char **argv) {
-    static const tob_ctl_column columns[] = {
-        {"CLUSTER", "cluster_id"},      {"NAME", "name"},
-        {"REGION", "region"},           {"DATACENTER", "datacenter"},
-        {"HEADEND URL", "headend_url"}, {"CREATED", "created_unix_ms"},
-    };
-    return tob_ctl_list_command("cluster list", "list the registered clusters",
-                                TOB_CTL_SERVICE "ListClusters",
-                                &tobogganing__v1__list_clusters_response__descriptor, columns,
-                                sizeof(columns) / sizeof(columns[0]), argc, argv);
-}
+static const tob_ctl_command commands[] = {
+    {"cluster add", tob_ctl_run_add, "register a cluster", &tob_ctl_cluster_kind},
+    {"cluster get", tob_ctl_run_id, "print what is known of a cluster", &get},
+    {"cluster list", tob_ctl_run_list, "list the registered clusters", &list},
+    {"cluster update", tob_ctl_run_update, "change a cluster's name, region …", &tob_ctl_cluster_kind},
+    {"cluster heartbeat", heartbeat, "say for a cluster that it lives", NULL},
+    {"cluster revoke", tob_ctl_run_id, "give a cluster no new clients, and refuse its headends", &revoke},
+    {"cluster delete", tob_ctl_run_id, "delete a cluster that nothing belongs to", &deletion},
+};
+const tob_ctl_commands tob_ctl_cluster_commands = {commands, COUNT(commands)};

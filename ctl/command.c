@@ -4,50 +4,49 @@
 #include <stdio.h>
 #include <string.h>
 
-const tob_ctl_command tob_ctl_commands[] = {
-    {"client", "add", tob_ctl_client_add, "register a client and print its API key"},
-    {"client", "list", tob_ctl_client_list, "list the registered clients"},
-    {"client", "revoke", tob_ctl_client_revoke, "refuse a client's API key from now on"},
-    {"client", "delete", tob_ctl_client_delete, "delete a client and its last values"},
-    {"cluster", "add", tob_ctl_cluster_add, "register a cluster"},
-    {"cluster", "list", tob_ctl_cluster_list, "list the registered clusters"},
-    {"consumer", "list", tob_ctl_consumer_list, "list the readers of the journal and how far they are"},
-    {"consumer", "forget", tob_ctl_consumer_forget, "forget a reader's position"},
-    {"headend", "add", tob_ctl_headend_add, "register a headend"},
-    {"headend", "list", tob_ctl_headend_list, "list the registered headends"},
-    {"headend", "token", tob_ctl_headend_token, "print a token for a headend"},
-    {"headend", "delete", tob_ctl_headend_delete, "delete a headend and its last values"},
-    {"journal", "inspect", tob_ctl_journal_inspect, "tell what is in a journal's files"},
-    {"journal", "verify", tob_ctl_journal_verify, "read all of a journal's files and tell every damage"},
-    {"journal", "repair", tob_ctl_journal_repair, "set damaged files aside and keep what can be read"},
-    {NULL, "health", tob_ctl_health, "say whether ingestd serves; the exit status says it too"},
-    {NULL, "status", tob_ctl_status, "print what ingestd tells about itself"},
+const tob_ctl_commands *const tob_ctl_all_commands[] = {
+    &tob_ctl_client_commands,  &tob_ctl_cluster_commands,     &tob_ctl_headend_commands,
+    &tob_ctl_cert_commands,    &tob_ctl_signing_key_commands, &tob_ctl_audit_commands,
+    &tob_ctl_journal_commands, &tob_ctl_consumer_commands,    &tob_ctl_health_commands,
 };
-const size_t tob_ctl_command_count = sizeof(tob_ctl_commands) / sizeof(tob_ctl_commands[0]);
+const size_t tob_ctl_all_command_count = sizeof(tob_ctl_all_commands) / sizeof(tob_ctl_all_commands[0]);
 
-static bool same(const char *a, const char *b) {
-    return a && b && strcmp(a, b) == 0;
+// Does the command's name begin with these words?
+static bool begins_with(const tob_ctl_command *command, const char *first, const char *second) {
+    size_t n = strlen(first);
+    if (strncmp(command->name, first, n) != 0) {
+        return false;
+    }
+    return second ? command->name[n] == ' ' && strcmp(command->name + n + 1, second) == 0
+                  : command->name[n] == ' ' || !command->name[n];
 }
 
-// Prints the commands of one group, or all of them when group is NULL.
+// Prints the commands whose first word is `group`, or all of them when it is NULL. Returns how many.
+static size_t print_commands(FILE *to, const char *group) {
+    size_t printed = 0;
+    for (size_t i = 0; i < tob_ctl_all_command_count; i++) {
+        for (size_t j = 0; j < tob_ctl_all_commands[i]->count; j++) {
+            const tob_ctl_command *c = &tob_ctl_all_commands[i]->list[j];
+            if (!group || begins_with(c, group, NULL)) {
+                fprintf(to, "  %-27s %s\n", c->name, c->help);
+                printed++;
+            }
+        }
+    }
+    return printed;
+}
+
 static int usage(FILE *to, const char *group, int status) {
     fprintf(to, "Usage: " TOB_CTL_PROGRAM " %s%sCOMMAND [OPTION]…\n\nCommands:\n", group ? group : "",
             group ? " " : "");
-    for (size_t i = 0; i < tob_ctl_command_count; i++) {
-        const tob_ctl_command *c = &tob_ctl_commands[i];
-        if (!group || same(group, c->group)) {
-            char name[32];
-            snprintf(name, sizeof(name), "%s%s%s", c->group ? c->group : "", c->group ? " " : "", c->name);
-            fprintf(to, "  %-16s %s\n", name, c->help);
-        }
-    }
+    print_commands(to, group);
     fprintf(to, "\nOptions: " TOB_CTL_PROGRAM " COMMAND --help; --version\n");
     return status;
 }
 
 static bool is_group(const char *name) {
-    for (size_t i = 0; i < tob_ctl_command_count; i++) {
-        if (same(tob_ctl_commands[i].group, name)) {
+    for (size_t i = 0; i < tob_ctl_all_command_count; i++) {
+        if (begins_with(&tob_ctl_all_commands[i]->list[0], name, NULL)) {
             return true;
         }
     }
@@ -56,26 +55,34 @@ static bool is_group(const char *name) {
 
 // How many words at argv[1…] name the command: 0 when they don't.
 static int words_matched(const tob_ctl_command *command, int argc, char **argv) {
-    if (!command->group) {
-        return argc > 1 && same(command->name, argv[1]) ? 1 : 0;
+    if (argc > 2 && begins_with(command, argv[1], argv[2])) {
+        return 2;
     }
-    return argc > 2 && same(command->group, argv[1]) && same(command->name, argv[2]) ? 2 : 0;
+    return argc > 1 && strcmp(command->name, argv[1]) == 0 ? 1 : 0;
 }
 
-int tob_ctl_main(int argc, char **argv) {
-    for (size_t i = 0; i < tob_ctl_command_count; i++) {
-        int words = words_matched(&tob_ctl_commands[i], argc, argv);
-        if (words) {
-            return tob_ctl_commands[i].run(argc - words, argv + words);
+static const tob_ctl_command *find(int argc, char **argv, int *ret_words) {
+    for (size_t i = 0; i < tob_ctl_all_command_count; i++) {
+        for (size_t j = 0; j < tob_ctl_all_commands[i]->count; j++) {
+            const tob_ctl_command *command = &tob_ctl_all_commands[i]->list[j];
+            *ret_words = words_matched(command, argc, argv);
+            if (*ret_words) {
+                return command;
+            }
         }
     }
+    return NULL;
+}
+
+// argv names no command.
+static int say_what_there_is(int argc, char **argv) {
     if (argc < 2) {
         return usage(stderr, NULL, TOB_EXIT_USAGE);
     }
-    if (same(argv[1], "--help") || same(argv[1], "help")) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
         return usage(stdout, NULL, 0);
     }
-    if (same(argv[1], "--version")) {
+    if (strcmp(argv[1], "--version") == 0) {
         printf(TOB_CTL_PROGRAM " %s\n", TOB_VERSION);
         return 0;
     }
@@ -83,7 +90,7 @@ int tob_ctl_main(int argc, char **argv) {
         fprintf(stderr, TOB_CTL_PROGRAM ": no command '%s'; see --help\n", argv[1]);
         return TOB_EXIT_USAGE;
     }
-    if (argc > 2 && same(argv[2], "--help")) {
+    if (argc > 2 && strcmp(argv[2], "--help") == 0) {
         return usage(stdout, argv[1], 0);
     }
     if (argc > 2) {
@@ -94,6 +101,12 @@ int tob_ctl_main(int argc, char **argv) {
     return usage(stderr, argv[1], TOB_EXIT_USAGE);
 }
 
+int tob_ctl_main(int argc, char **argv) {
+    int words = 0;
+    const tob_ctl_command *command = find(argc, argv, &words);
+    return command ? command->run(command, argc - words, argv + words) : say_what_there_is(argc, argv);
+}
+
 int tob_ctl_parse(const tob_command *command, int argc, char **argv, char **ret_argument) {
     char **args = NULL;
     size_t arg_count = 0;
@@ -102,4 +115,9 @@ int tob_ctl_parse(const tob_command *command, int argc, char **argv, char **ret_
         *ret_argument = args[0]; // min_args is 1
     }
     return status;
+}
+
+int tob_ctl_no_memory(void) {
+    fprintf(stderr, TOB_CTL_PROGRAM ": out of memory\n");
+    return 1;
 }

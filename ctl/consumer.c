@@ -36,24 +36,17 @@ static int print_table(const Tobogganing__V1__ListConsumersResponse *response) {
         }
     }
     if (!rows) {
-        fprintf(stderr, TOB_CTL_PROGRAM ": out of memory\n");
-        return 1;
+        return tob_ctl_no_memory();
     }
     tob_ctl_print_page(&table, rows);
     json_decref(rows);
     return tob_ctl_finish(0);
 }
 
-int tob_ctl_consumer_list(int argc, char **argv) {
+static int list(const tob_ctl_command *self, int argc, char **argv) {
     tob_ctl_session session = {.client = NULL};
     const tob_option options[] = {TOB_CTL_CLUSTER_OPTIONS(&session)};
-    const tob_command command = {
-        .program = TOB_CTL_PROGRAM,
-        .name = "consumer list",
-        .summary = "list the readers of the journal and how far they are",
-        .options = options,
-        .option_count = sizeof(options) / sizeof(options[0]),
-    };
+    const tob_command command = {TOB_CTL_COMMAND(self), TOB_CTL_OPTIONS(options)};
     int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
@@ -75,17 +68,18 @@ static void print_forgotten(const char *name, const ProtobufCMessage *response) 
     printf("%s is forgotten\n", name);
 }
 
-int tob_ctl_consumer_forget(int argc, char **argv) {
-    static const tob_ctl_id_command forget = {
-        .name = "consumer forget",
-        .argument = "CONSUMER",
-        .summary = "forget a reader's position",
-        .description = "Should it come back, it begins with the oldest record.",
-        .method = SERVICE "ForgetConsumer",
-        .credential = TOB_CTL_CLUSTER,
-        .request_type = &tobogganing__v1__forget_consumer_request__descriptor,
-        .response_type = &tobogganing__v1__forget_consumer_response__descriptor,
-        .print = print_forgotten,
-    };
-    return tob_ctl_run_id_command(&forget, argc, argv);
-}
+static const tob_ctl_id_command forget = {
+    .argument = "CONSUMER",
+    .method = SERVICE "ForgetConsumer",
+    .request_type = &tobogganing__v1__forget_consumer_request__descriptor,
+    .response_type = &tobogganing__v1__forget_consumer_response__descriptor,
+    .credential = TOB_CTL_CLUSTER,
+    .print = print_forgotten,
+    .description = "Should it come back, it begins with the oldest record.",
+};
+
+static const tob_ctl_command commands[] = {
+    {"consumer list", list, "list the readers of the journal and how far they are", NULL},
+    {"consumer forget", tob_ctl_run_id, "forget a reader's position", &forget},
+};
+const tob_ctl_commands tob_ctl_consumer_commands = {commands, sizeof(commands) / sizeof(commands[0])};

@@ -11,14 +11,9 @@
 typedef Tobogganing__V1__HealthCheckResponse health;
 
 // Parses, connects and asks. Returns the exit status; *ret is owned by the caller.
-static int check(const char *name, const char *summary, int argc, char **argv, tob_ctl_session *session,
-                 health **ret) {
+static int check(const tob_ctl_command *self, int argc, char **argv, tob_ctl_session *session, health **ret) {
     const tob_option options[] = {TOB_CTL_SERVER_OPTIONS(session)};
-    const tob_command command = {.program = TOB_CTL_PROGRAM,
-                                 .name = name,
-                                 .summary = summary,
-                                 .options = options,
-                                 .option_count = sizeof(options) / sizeof(options[0])};
+    const tob_command command = {TOB_CTL_COMMAND(self), TOB_CTL_OPTIONS(options)};
     int status = tob_ctl_parse(&command, argc, argv, NULL);
     if (status >= 0) {
         return status;
@@ -37,11 +32,10 @@ static void print_status_line(const health *h) {
            reason ? h->reason : "");
 }
 
-int tob_ctl_health(int argc, char **argv) {
+static int print_health(const tob_ctl_command *self, int argc, char **argv) {
     tob_ctl_session session = {.client = NULL};
     health *h = NULL;
-    int status =
-        check("health", "say whether ingestd serves; the exit status says it too", argc, argv, &session, &h);
+    int status = check(self, argc, argv, &session, &h);
     if (h) {
         if (session.json) {
             status = tob_ctl_print_json(tob_ctl_json(&h->base));
@@ -86,6 +80,9 @@ static void print_all(const health *h, const char *server) {
     printf("  started              %s\n", tob_ctl_time(h->started_unix_ms, started));
     printf("  instance             %016" PRIx64 "\n", h->instance);
     printf("  epoch                %016" PRIx64 "\n", h->epoch);
+    printf("Registry\n");
+    printf("  kind                 %s%s\n", *h->registry ? h->registry : "unknown",
+           h->registry_away ? ", away: nothing can be changed" : "");
     printf("Registered\n");
     printf("  clusters             %" PRIu64 "\n", h->clusters);
     printf("  clients              %" PRIu64 "\n", h->clients);
@@ -107,10 +104,10 @@ static void print_all(const health *h, const char *server) {
     print_journal(h);
 }
 
-int tob_ctl_status(int argc, char **argv) {
+static int print_status(const tob_ctl_command *self, int argc, char **argv) {
     tob_ctl_session session = {.client = NULL};
     health *h = NULL;
-    int status = check("status", "print what ingestd tells about itself", argc, argv, &session, &h);
+    int status = check(self, argc, argv, &session, &h);
     if (h) {
         if (session.json) {
             status = tob_ctl_print_json(tob_ctl_json(&h->base));
@@ -122,3 +119,9 @@ int tob_ctl_status(int argc, char **argv) {
     }
     return status;
 }
+
+static const tob_ctl_command commands[] = {
+    {"health", print_health, "say whether ingestd serves; the exit status says it too", NULL},
+    {"status", print_status, "print what ingestd tells about itself", NULL},
+};
+const tob_ctl_commands tob_ctl_health_commands = {commands, sizeof(commands) / sizeof(commands[0])};

@@ -83,3 +83,10 @@ uint64_t tob_ctl_journal_torn_bytes(const tob_verify *verify) {
     }
     return bytes;
 }
+
+static const tob_ctl_command commands[] = {
+    {"journal inspect", tob_ctl_journal_inspect, "tell what is in a journal's files", NULL},
+    {"journal verify", tob_ctl_journal_verify, "read all of a journal's files and tell every damage", NULL},
+    {"journal repair", tob_ctl_journal_repair, "set damaged files aside and keep what can be read", NULL},
+};
+const tob_ctl_commands tob_ctl_journal_commands = {commands, sizeof(commands) / sizeof(commands[0])};

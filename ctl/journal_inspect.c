@@ -178,7 +178,7 @@ static int inspect(const void *user, const char *dir, tob_ctl_journal_records *r
     return status;
 }
 
-int tob_ctl_journal_inspect(int argc, char **argv) {
+int tob_ctl_journal_inspect(const tob_ctl_command *self, int argc, char **argv) {
     settings s = {.json = false};
     const tob_option options[] = {
         {.name = "records",
@@ -188,19 +188,14 @@ int tob_ctl_journal_inspect(int argc, char **argv) {
         TOB_CTL_JSON_OPTION(&s.json),
     };
     const tob_command command = {
-        .program = TOB_CTL_PROGRAM,
-        .name = "journal inspect",
-        .summary = "tell what is in a journal's files",
-        .arguments = TOB_CTL_JOURNAL_ARGUMENT,
+        TOB_CTL_COMMAND(self),
+        TOB_CTL_ARGUMENT(TOB_CTL_JOURNAL_ARGUMENT),
         .description =
             "DIR is ingestd's state directory, or the journal in it. Changes nothing, and may be used while "
             "ingestd runs.",
         .examples = "  tobogganctl journal inspect /var/lib/tobogganing\n"
                     "  tobogganctl journal inspect --records --json /var/lib/tobogganing | grep agent-7",
-        .options = options,
-        .option_count = sizeof(options) / sizeof(options[0]),
-        .min_args = 1,
-        .max_args = 1,
+        TOB_CTL_OPTIONS(options),
     };
     return tob_ctl_journal_run(&command, argc, argv, inspect, &s);
 }

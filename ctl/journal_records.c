@@ -153,6 +153,8 @@ static void describe(const Tobogganing__V1__Record *record, tob_ctl_record *to) 
     } else if (record->n_processes) {
         to->kind = "counters";
         to->series = record->n_processes;
+    } else if (record->erased.len) {
+        to->kind = "erased";
     } else if (unknown == 1 && record->base.unknown_fields[0].tag == TOB_CTL_LOST_FIELD) {
         to->kind = "lost";
     }

@@ -19,7 +19,7 @@
 typedef struct tob_ctl_record {
     uint64_t received_unix_ms;
     const char
-        *kind; // "batch", "removals", "consumers", "counters", "lost" (a repair put it there) or "empty"
+        *kind; // "batch", "removals", "consumers", "counters", "erased", "lost" (a repair put it there) or "empty"
     const char *agent_id; // of a batch
     uint64_t boot_id;
     uint64_t number;

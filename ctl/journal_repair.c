@@ -139,7 +139,7 @@ static int repair_dir(const void *user, const char *dir, tob_ctl_journal_records
     return status;
 }
 
-int tob_ctl_journal_repair(int argc, char **argv) {
+int tob_ctl_journal_repair(const tob_ctl_command *self, int argc, char **argv) {
     settings s = {.json = false};
     const tob_option options[] = {
         {.name = "dry-run",
@@ -150,10 +150,8 @@ int tob_ctl_journal_repair(int argc, char **argv) {
         TOB_CTL_JSON_OPTION(&s.json),
     };
     const tob_command command = {
-        .program = TOB_CTL_PROGRAM,
-        .name = "journal repair",
-        .summary = "set damaged files aside and keep what can be read",
-        .arguments = TOB_CTL_JOURNAL_ARGUMENT,
+        TOB_CTL_COMMAND(self),
+        TOB_CTL_ARGUMENT(TOB_CTL_JOURNAL_ARGUMENT),
         .description = "DIR is ingestd's state directory, or the journal in it; ingestd must not run. Makes "
                        "a journal that "
                        "ingestd starts from, with every record that can be read, at its place. Nothing is "
@@ -163,10 +161,7 @@ int tob_ctl_journal_repair(int argc, char **argv) {
                        "second one finds nothing to do.",
         .examples = "  tobogganctl journal repair --dry-run /var/lib/tobogganing\n"
                     "  tobogganctl journal repair --yes /var/lib/tobogganing",
-        .options = options,
-        .option_count = sizeof(options) / sizeof(options[0]),
-        .min_args = 1,
-        .max_args = 1,
+        TOB_CTL_OPTIONS(options),
     };
     s.command = &command;
     return tob_ctl_journal_run(&command, argc, argv, repair_dir, &s);

@@ -77,23 +77,18 @@ static int verify(const void *json, const char *dir, tob_ctl_journal_records *re
     return status;
 }
 
-int tob_ctl_journal_verify(int argc, char **argv) {
+int tob_ctl_journal_verify(const tob_ctl_command *self, int argc, char **argv) {
     bool json = false;
     const tob_option options[] = {TOB_CTL_JSON_OPTION(&json)};
     const tob_command command = {
-        .program = TOB_CTL_PROGRAM,
-        .name = "journal verify",
-        .summary = "read all of a journal's files and tell every damage",
-        .arguments = TOB_CTL_JOURNAL_ARGUMENT,
+        TOB_CTL_COMMAND(self),
+        TOB_CTL_ARGUMENT(TOB_CTL_JOURNAL_ARGUMENT),
         .description =
             "DIR is ingestd's state directory, or the journal in it. Reads every record of every segment "
             "and checkpoint, changes nothing, and may be used while ingestd runs. The exit status is 1 "
             "when there is damage. What a crash leaves at the journal's end is none.",
         .examples = "  tobogganctl journal verify /var/lib/tobogganing",
-        .options = options,
-        .option_count = sizeof(options) / sizeof(options[0]),
-        .min_args = 1,
-        .max_args = 1,
+        TOB_CTL_OPTIONS(options),
     };
     return tob_ctl_journal_run(&command, argc, argv, verify, &json);
 }

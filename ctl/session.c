@@ -45,7 +45,10 @@ int tob_ctl_open(tob_ctl_session *session, const tob_command *command, tob_ctl_c
     if (status) {
         return status;
     }
-    tob_rpc_client_options options = {.urls = session->server, .max_in_flight = 1, .bearer = token};
+    tob_rpc_client_options options = {.urls = session->server,
+                                      .max_in_flight = 1,
+                                      .bearer = token,
+                                      .compress = session->compress};
     tob_error err = tob_rpc_client_new(&options, &session->client);
     if (token) {
         explicit_bzero(token, strlen(token));
@@ -69,14 +72,12 @@ void tob_ctl_close(tob_ctl_session *session) {
     }
 }
 
-static void print_failure(const tob_ctl_session *session, tob_error error, const char *message) {
-    bool connected = tob_rpc_client_connections(session->client) > 0;
-    if (error == TOB_DEADLINE && !connected) {
-        error = TOB_UNAVAILABLE; // it waited for a connection all the time
-    }
-    fprintf(stderr, TOB_CTL_PROGRAM ": %s: %s", tob_status_name(tob_status_code(error)),
-            *message ? message : tob_error_string(error));
-    if (error == TOB_UNAVAILABLE || error == TOB_DEADLINE) {
+// What to look at, or when to try again.
+static void print_hint(const tob_ctl_session *session, tob_error error) {
+    const tob_rpc_failure *last = &session->last_call;
+    if (last->answered && last->retry_after_ms) {
+        fprintf(stderr, " (try again in %u s)", (last->retry_after_ms + 999) / 1000);
+    } else if ((error == TOB_UNAVAILABLE || error == TOB_DEADLINE) && !last->answered) {
         fprintf(stderr, " (is ingestd running at %s? see --server)", session->server);
     } else if (error == TOB_UNAUTHENTICATED || error == TOB_PERMISSION_DENIED) {
         fprintf(stderr, " (is %s one that ingestd at %s was started with?)",
@@ -84,16 +85,32 @@ static void print_failure(const tob_ctl_session *session, tob_error error, const
     } else if (error == TOB_UNIMPLEMENTED) {
         fprintf(stderr, " (is ingestd at %s of another version? this is %s)", session->server, TOB_VERSION);
     }
+}
+
+static void print_failure(const tob_ctl_session *session, tob_error error) {
+    const char *message = session->last_call.message;
+    bool connected = tob_rpc_client_connections(session->client) > 0;
+    if (error == TOB_DEADLINE && !connected) {
+        error = TOB_UNAVAILABLE; // it waited for a connection all the time
+    }
+    tob_ctl_progress("%s", "");
+    fprintf(stderr, TOB_CTL_PROGRAM ": %s: %s", tob_status_name(tob_status_code(error)),
+            *message ? message : tob_error_string(error));
+    print_hint(session, error);
     fputc('\n', stderr);
 }
 
 int tob_ctl_call(tob_ctl_session *session, const char *method, const ProtobufCMessage *request,
                  const ProtobufCMessageDescriptor *response_type, tob_error accept, ProtobufCMessage **ret) {
-    tob_rpc_failure failure = {.message = ""};
-    tob_error err = tob_rpc_client_call_wait(session->client, method, request, response_type,
-                                             (uint32_t)session->timeout_ms, ret, &failure);
+    uint32_t timeout_ms = (uint32_t)session->timeout_ms;
+    session->last_call = (tob_rpc_failure){.message = ""};
+    tob_error err = session->only_server
+                        ? tob_rpc_client_call_to_wait(session->client, session->only_server, method, request,
+                                                      response_type, timeout_ms, ret, &session->last_call)
+                        : tob_rpc_client_call_wait(session->client, method, request, response_type,
+                                                   timeout_ms, ret, &session->last_call);
     if (err && err != accept) {
-        print_failure(session, err, failure.message);
+        print_failure(session, err);
     }
     return err && err != accept ? 1 : 0;
 }
@@ -107,4 +124,40 @@ int tob_ctl_ask(tob_ctl_session *session, const tob_command *command, tob_ctl_cr
     }
     tob_ctl_close(session);
     return status;
+}
+
+static void wipe(ProtobufCMessage *message);
+
+// `at` points to one value as protobuf-c keeps it.
+static void wipe_value(const ProtobufCFieldDescriptor *field, void *at) {
+    if (field->type == PROTOBUF_C_TYPE_STRING) {
+        char *text = *(char **)at;
+        if (text && text != protobuf_c_empty_string) {
+            explicit_bzero(text, strlen(text));
+        }
+    } else if (field->type == PROTOBUF_C_TYPE_BYTES) {
+        ProtobufCBinaryData *bytes = at;
+        if (bytes->data) {
+            explicit_bzero(bytes->data, bytes->len);
+        }
+    } else if (field->type == PROTOBUF_C_TYPE_MESSAGE && *(ProtobufCMessage **)at) {
+        wipe(*(ProtobufCMessage **)at);
+    }
+}
+
+// Answers with secrets have no repeated fields but those of public things.
+static void wipe(ProtobufCMessage *message) {
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        if (field->label != PROTOBUF_C_LABEL_REPEATED) {
+            wipe_value(field, (char *)message + field->offset);
+        }
+    }
+}
+
+void tob_ctl_free_secret(ProtobufCMessage *message) {
+    if (message) {
+        wipe(message);
+    }
+    protobuf_c_message_free_unpacked(message, NULL);
 }

@@ -23,7 +23,10 @@ typedef struct tob_ctl_session {
     tob_ctl_credential credential; // set by tob_ctl_open
     uint64_t timeout_ms;
     bool json;
+    bool compress; // what is sent; set before tob_ctl_open
     tob_rpc_client *client;
+    uint64_t only_server;      // where calls go, as in tob_rpc_failure; 0: to any
+    tob_rpc_failure last_call; // how it ended
 } tob_ctl_session;
 
 #define TOB_CTL_SERVER_OPTIONS(s)                                                                            \
@@ -74,8 +77,8 @@ TOB_MUST_USE int tob_ctl_open(tob_ctl_session *session, const tob_command *comma
 void tob_ctl_close(tob_ctl_session *session);
 
 // tob_ctl_call calls one method.
-//   accept   an error that is no failure: nothing is printed, the status is 0 and *ret stays NULL; TOB_OK for
-//   none ret      owned by the caller, free with protobuf_c_message_free_unpacked(ret, NULL)
+//   accept   an error that is no failure: nothing is printed, the status is 0 and *ret stays NULL; TOB_OK for none
+//   ret      owned by the caller, free with protobuf_c_message_free_unpacked(ret, NULL), or tob_ctl_free_secret
 TOB_MUST_USE int tob_ctl_call(tob_ctl_session *session, const char *method, const ProtobufCMessage *request,
                               const ProtobufCMessageDescriptor *response_type, tob_error accept,
                               ProtobufCMessage **ret);
@@ -85,5 +88,8 @@ TOB_MUST_USE int tob_ctl_ask(tob_ctl_session *session, const tob_command *comman
                              tob_ctl_credential credential, const char *method,
                              const ProtobufCMessage *request, const ProtobufCMessageDescriptor *response_type,
                              tob_error accept, ProtobufCMessage **ret);
+
+// tob_ctl_free_secret frees an answer after wiping its texts and bytes: one that has a key or a token. NULL is fine.
+void tob_ctl_free_secret(ProtobufCMessage *message);
 
 #endif

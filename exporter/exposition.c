@@ -1,9 +1,11 @@
 #include "exporter/exposition.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "exporter/number.h"
+#include "util/clock.h"
 #include "wire/metrics.h"
 
 // A line: the family's name, braces, the block, a space, the number, a newline.
@@ -18,7 +20,7 @@ _Static_assert(2 * (MAX_NAME_BYTES + MAX_HELP_BYTES) < TOB_EXPOSITION_MIN_ROOM, 
 
 typedef struct family {
     unsigned part;
-    enum { KIND_GAUGE, KIND_COUNTER, KIND_ROWS } kind;
+    enum { KIND_GAUGE, KIND_COUNTER, KIND_EXPIRIES, KIND_ROWS } kind;
     int which; // a tob_gauge, a CounterFamily, or a value of wire/metrics.h or LAST_CHECK_IN
     const char *name;
     const char *help;
@@ -41,6 +43,10 @@ static const family families[] = {
     COUNTER(AUTH_ATTEMPTS, "auth_attempts_total", "Authentication attempts"),
     COUNTER(CERTIFICATES_ISSUED, "certificates_issued_total", "Certificates issued"),
     COUNTER(UNKNOWN_METRICS, "unknown_metrics_total", "Metric names in JSON reports that nobody knows"),
+    {TOB_PART_MANAGER, KIND_GAUGE, TOB_GAUGE_ON_PREVIOUS_KEY, "tobogganing_manager_clients_on_previous_key",
+     "Clients that were last heard from with the key before their newest"},
+    {TOB_PART_MANAGER, KIND_EXPIRIES, 0, "tobogganing_manager_certificate_expiry_days",
+     "Days until the first certificate of a type expires"},
     ROWS(TOB_PART_HEADEND, TOB_HEADEND_ACTIVE_CONNECTIONS),
     ROWS(TOB_PART_HEADEND, TOB_HEADEND_BANDWIDTH_IN),
     ROWS(TOB_PART_HEADEND, TOB_HEADEND_BANDWIDTH_OUT),
@@ -181,10 +187,35 @@ static char *put_gauge(tob_exposition *e, const family *f, char *to, bool *done)
     return to;
 }
 
+// Days from now, negative when it is over, to ten-thousandths (nine seconds).
+static double days_until(uint64_t unix_s) {
+    double days = ((double)unix_s - (double)tob_clock_unix_ms() / 1000) / 86400;
+    return nearbyint(days * 10000) / 10000;
+}
+
+static char *put_expiries(tob_exposition *e, const family *f, char *to, const char *end, bool *done) {
+    for (; e->counter < TOB_CERTIFICATE_TYPES; e->counter++) {
+        tob_certificate_type type = (tob_certificate_type)e->counter;
+        uint64_t unix_s = tob_manager_expiry(e->manager, type);
+        if (end - to < MAX_LINE_BYTES) {
+            return to;
+        }
+        if (unix_s) {
+            to = put_text(put_text(to, family_name(f)), "{type=\"");
+            to = put_text(put_text(to, tob_certificate_type_name(type)), "\"} ");
+            to = tob_write_double(to, days_until(unix_s));
+            *to++ = '\n';
+        }
+    }
+    *done = true;
+    return to;
+}
+
 static char *put_lines(tob_exposition *e, const family *f, char *to, const char *end, bool *done) {
     switch (f->kind) {
     case KIND_GAUGE: return end - to < MAX_LINE_BYTES ? to : put_gauge(e, f, to, done);
     case KIND_COUNTER: return put_counters(e, f, to, end, done);
+    case KIND_EXPIRIES: return put_expiries(e, f, to, end, done);
     case KIND_ROWS: return put_chunks(e, f, to, end, done);
     }
     return to;

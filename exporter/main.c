@@ -1,4 +1,5 @@
 // tobogganing-exporter: follows ingestd's bus and serves GET /metrics.
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "util/log.h"
 #include "util/options.h"
 #include "util/text.h"
+#include "util/watch.h"
 
 #define PROGRAM       "tobogganing-exporter"
 #define STOP_GRACE_MS 5000
@@ -42,6 +44,7 @@ typedef struct exporter {
     tob_shard shard;
     tob_follower *follower;
     tob_secrets *tokens;
+    tob_watch *watch; // of the token files; may be NULL
     char *cluster_token;
     tob_rpc_client *client;
     tob_process *process;
@@ -93,7 +96,7 @@ static const tob_option options[] = {
      .value = "FILE",
      .kind = TOB_OPTION_STRING,
      .target = &settings.metrics_token_file,
-     .help = "Tokens that may scrape, one a line; read again on SIGHUP."},
+     .help = "Tokens that may scrape, one a line; read again when it changes, and on SIGHUP."},
     {.env = "CLUSTER_TOKEN",
      .value = "TOKEN",
      .kind = TOB_OPTION_STRING,
@@ -104,7 +107,7 @@ static const tob_option options[] = {
      .value = "FILE",
      .kind = TOB_OPTION_STRING,
      .target = &settings.cluster_token_file,
-     .help = "The token for ingestd; read again on SIGHUP."},
+     .help = "The token for ingestd; read again when it changes, and on SIGHUP."},
     {.name = "expire-after",
      .env = "TOBOGGANING_EXPIRE_AFTER",
      .value = "DURATION",
@@ -174,6 +177,22 @@ static const tob_command command = {
     .options = options,
     .option_count = sizeof(options) / sizeof(options[0]),
 };
+
+// Before the files are read, so that no change is missed.
+static void watch_token_files(exporter *e) {
+    const char *const paths[] = {settings.metrics_token_file, settings.cluster_token_file};
+    const size_t count = sizeof(paths) / sizeof(paths[0]);
+    for (size_t i = 0; i < count; i++) {
+        if (tob_secret_file_exposed(paths[i])) {
+            tob_warn("token_file_readable", TOB_STR("file", paths[i]),
+                     TOB_STR("hint", "others may read it: chmod 600"));
+        }
+    }
+    if (tob_watch_open(paths, count, &e->watch)) {
+        tob_warn("watch_failed", TOB_STR("error", strerror(errno)),
+                 TOB_STR("hint", "token files are read again on SIGHUP only"));
+    }
+}
 
 static int read_tokens(exporter *e) {
     tob_error err = tob_secrets_new(settings.metrics_token, settings.metrics_token_file, &e->tokens);
@@ -356,7 +375,7 @@ static void serve(exporter *e) {
     bool ready = false;
     tob_daemon_notify("READY=1");
     for (;;) {
-        tob_signal got = tob_daemon_wait(ready ? 0 : TICK_MS);
+        tob_signal got = tob_daemon_wait_or_watch(e->watch, ready ? 0 : TICK_MS);
         if (got == TOB_SIGNAL_STOP) {
             return;
         }
@@ -385,6 +404,7 @@ static void stop(exporter *e) {
     tob_manager_free(e->manager);
     tob_mirror_free(e->mirror);
     tob_secrets_free(e->tokens);
+    tob_watch_free(e->watch);
     if (e->cluster_token) {
         explicit_bzero(e->cluster_token, strlen(e->cluster_token));
     }
@@ -395,6 +415,7 @@ int main(int argc, char **argv) {
     char **arguments = NULL;
     size_t argument_count = 0;
     exporter e = {.mirror = NULL};
+    tob_daemon_keep_secrets();
     int status = tob_options_parse(&command, argc, argv, &arguments, &argument_count);
     if (status >= 0) {
         return status;
@@ -405,6 +426,7 @@ int main(int argc, char **argv) {
     }
     tob_daemon_block_signals();
     tob_raise_fd_limit();
+    watch_token_files(&e);
     status = read_tokens(&e);
     if (status < 0) {
         status = start_following(&e);

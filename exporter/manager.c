@@ -4,39 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exporter/label_block.h"
+#include "exporter/counter_keys.h"
 #include "util/index.h"
-#include "util/text.h"
-
-#define MAX_LABELS 3
-
-static const struct family_labels {
-    size_t count;
-    const char *names[MAX_LABELS];
-} family_labels[] = {
-    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNSPECIFIED] = {0, {NULL}},
-    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_HTTP_REQUESTS] = {3, {"method", "endpoint", "status"}},
-    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS] = {2, {"type", "result"}},
-    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_CERTIFICATES_ISSUED] = {1, {"type"}},
-    [TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS] = {0, {NULL}},
-};
-
-// Counters that exist from the start, at 0, so that a first event is an increase from something and the
-// families are there to be found.
-static const struct preset {
-    Tobogganing__V1__CounterFamily family;
-    const char *labels[MAX_LABELS];
-} presets[] = {
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"api_key", "success"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"api_key", "failure"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"jwt", "success"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"jwt", "failure"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"metrics", "success"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, {"metrics", "failure"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_CERTIFICATES_ISSUED, {"client"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_CERTIFICATES_ISSUED, {"headend"}},
-    {TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS, {NULL}},
-};
 
 typedef struct counter {
     Tobogganing__V1__CounterFamily family;
@@ -65,12 +34,14 @@ typedef struct owner_state {
     uint64_t instance;
     uint64_t messages; // counts on when the slot is given to another
     uint64_t gauges[TOB_GAUGES];
+    uint64_t expiries[TOB_CERTIFICATE_TYPES]; // Unix seconds; 0: none
 } owner_state;
 
 struct tob_manager {
     pthread_mutex_t lock;
     owner_state owners[TOB_MANAGER_MAX_OWNERS];
     uint64_t gauges[TOB_GAUGES];
+    uint64_t expiries[TOB_CERTIFICATE_TYPES];
     uint64_t ticks;
     counter *counters;
     size_t counter_count;
@@ -89,35 +60,6 @@ static const char *counter_key(const void *owner, uint32_t row, size_t *ret_len)
 static const char *process_key(const void *owner, uint32_t row, size_t *ret_len) {
     *ret_len = sizeof(struct process_key);
     return (const char *)&((const tob_manager *)owner)->processes[row].key;
-}
-
-// A family byte and the label block: what a counter is found by. 0 when the labels are not the family's.
-static size_t render_key(Tobogganing__V1__CounterFamily family, size_t label_count, const char *const *labels,
-                         char to[1 + TOB_MANAGER_MAX_BLOCK]) {
-    if (family <= TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNSPECIFIED ||
-        (size_t)family >= sizeof(family_labels) / sizeof(family_labels[0]) ||
-        label_count != family_labels[family].count) {
-        return 0;
-    }
-    char *at = to;
-    *at++ = (char)family;
-    for (size_t i = 0; i < label_count; i++) {
-        const char *name = family_labels[family].names[i];
-        size_t len = strlen(labels[i]);
-        if (len > TOB_MANAGER_MAX_LABEL || !tob_name_valid(labels[i], len)) {
-            return 0;
-        }
-        if (i) {
-            *at++ = ',';
-        }
-        memcpy(at, name, strlen(name));
-        at += strlen(name);
-        *at++ = '=';
-        *at++ = '"';
-        at = tob_escape_label(at, labels[i], len);
-        *at++ = '"';
-    }
-    return (size_t)(at - to);
 }
 
 static tob_error find_counter(tob_manager *manager, const char *key, size_t key_len, uint32_t *ret) {
@@ -148,17 +90,13 @@ static tob_error find_counter(tob_manager *manager, const char *key, size_t key_
 }
 
 static tob_error add_presets(tob_manager *manager) {
-    for (size_t i = 0; i < sizeof(presets) / sizeof(presets[0]); i++) {
-        char key[1 + TOB_MANAGER_MAX_BLOCK];
+    char key[TOB_COUNTER_KEY_BYTES];
+    tob_error err = TOB_OK;
+    for (size_t i = 0, len = 0; !err && (len = tob_counter_preset_key(i, key)); i++) {
         uint32_t ignored = 0;
-        const struct preset *p = &presets[i];
-        size_t len = render_key(p->family, family_labels[p->family].count, p->labels, key);
-        tob_error err = find_counter(manager, key, len, &ignored);
-        if (err) {
-            return err;
-        }
+        err = find_counter(manager, key, len, &ignored);
     }
-    return TOB_OK;
+    return err;
 }
 
 tob_error tob_manager_new(tob_manager **ret) {
@@ -267,9 +205,10 @@ static tob_error make_room_for(process *p, uint32_t counter_at) {
 }
 
 static tob_error apply_counter(tob_manager *manager, process *p, const Tobogganing__V1__Counter *message) {
-    char key[1 + TOB_MANAGER_MAX_BLOCK];
+    char key[TOB_COUNTER_KEY_BYTES];
     uint32_t at = 0;
-    size_t len = render_key(message->family, message->n_labels, (const char *const *)message->labels, key);
+    size_t len =
+        tob_counter_key(message->family, message->n_labels, (const char *const *)message->labels, key);
     if (len == 0) {
         return TOB_INVALID;
     }
@@ -339,15 +278,47 @@ static void finish_message(tob_manager *manager, unsigned owner) {
     }
 }
 
+const char *tob_certificate_type_name(tob_certificate_type type) {
+    static const char *const names[TOB_CERTIFICATE_TYPES] = {"ca", "client", "headend", "server"};
+    return names[type];
+}
+
+static void take_gauges(owner_state *o, const Tobogganing__V1__Manager *message) {
+    o->gauges[TOB_GAUGE_CLUSTERS] = message->clusters;
+    o->gauges[TOB_GAUGE_CLIENTS] = message->clients;
+    o->gauges[TOB_GAUGE_ON_PREVIOUS_KEY] = message->clients_on_previous_key;
+    memset(o->expiries, 0, sizeof(o->expiries));
+    for (size_t i = 0; i < message->n_certificate_expiries; i++) {
+        for (int type = 0; type < TOB_CERTIFICATE_TYPES; type++) {
+            const char *name = tob_certificate_type_name((tob_certificate_type)type);
+            if (strcmp(message->certificate_expiries[i]->type, name) == 0) {
+                o->expiries[type] = message->certificate_expiries[i]->not_after_unix_s;
+            }
+        }
+    }
+}
+
+static void add_gauges(tob_manager *manager, const owner_state *o) {
+    for (size_t g = 0; g < TOB_GAUGES; g++) {
+        if (g == TOB_GAUGE_ON_PREVIOUS_KEY) {
+            manager->gauges[g] += o->gauges[g];
+        } else if (o->gauges[g] > manager->gauges[g]) {
+            manager->gauges[g] = o->gauges[g];
+        }
+    }
+    for (size_t type = 0; type < TOB_CERTIFICATE_TYPES; type++) {
+        uint64_t soonest = manager->expiries[type], its = o->expiries[type];
+        manager->expiries[type] = its && (!soonest || its < soonest) ? its : soonest;
+    }
+}
+
 static void apply_gauges(tob_manager *manager, uint64_t monotonic_ms) {
     memset(manager->gauges, 0, sizeof(manager->gauges));
+    memset(manager->expiries, 0, sizeof(manager->expiries));
     for (size_t i = 0; i < TOB_MANAGER_MAX_OWNERS; i++) {
         const owner_state *o = &manager->owners[i];
-        bool counts = o->heard && monotonic_ms - o->heard_ms <= TOB_MANAGER_GAUGE_MS;
-        for (size_t g = 0; g < TOB_GAUGES && counts; g++) {
-            if (o->gauges[g] > manager->gauges[g]) {
-                manager->gauges[g] = o->gauges[g];
-            }
+        if (o->heard && monotonic_ms - o->heard_ms <= TOB_MANAGER_GAUGE_MS) {
+            add_gauges(manager, o);
         }
     }
 }
@@ -378,8 +349,7 @@ tob_error tob_manager_apply(tob_manager *manager, unsigned owner, const Toboggan
     o->messages++;
     o->heard = true;
     o->heard_ms = monotonic_ms;
-    o->gauges[TOB_GAUGE_CLUSTERS] = message->clusters;
-    o->gauges[TOB_GAUGE_CLIENTS] = message->clients;
+    take_gauges(o, message);
     manager->ticks++;
     for (size_t i = 0; i < message->n_processes && err != TOB_NO_MEMORY; i++) {
         err = apply_process(manager, owner, message->processes[i], &ignored);
@@ -398,6 +368,13 @@ tob_error tob_manager_apply(tob_manager *manager, unsigned owner, const Toboggan
 uint64_t tob_manager_gauge(tob_manager *manager, tob_gauge gauge) {
     pthread_mutex_lock(&manager->lock);
     uint64_t value = manager->gauges[gauge];
+    pthread_mutex_unlock(&manager->lock);
+    return value;
+}
+
+uint64_t tob_manager_expiry(tob_manager *manager, tob_certificate_type type) {
+    pthread_mutex_lock(&manager->lock);
+    uint64_t value = manager->expiries[type];
     pthread_mutex_unlock(&manager->lock);
     return value;
 }

@@ -4,7 +4,8 @@
 //
 // Several ingestd: processes have an id of their own at each, so all of them are added up; the sum of the retired is
 // each ingestd's own. The registry's sizes are the greatest that was said within the last minute, as they share one
-// registry (one with separate registries would have to be added up, but can't be told from here).
+// registry (one with separate registries would have to be added up, but can't be told from here). Clients on their previous key
+// are added up, as each ingestd knows those that it hears from; of the ends of certificates the soonest counts.
 //
 // Threads: any; a mutex is held for one message or one line.
 #ifndef TOB_EXPORTER_MANAGER_H
@@ -27,7 +28,24 @@
 
 typedef struct tob_manager tob_manager;
 
-typedef enum tob_gauge { TOB_GAUGE_CLUSTERS, TOB_GAUGE_CLIENTS, TOB_GAUGES } tob_gauge;
+typedef enum tob_gauge {
+    TOB_GAUGE_CLUSTERS,
+    TOB_GAUGE_CLIENTS,
+    TOB_GAUGE_ON_PREVIOUS_KEY,
+    TOB_GAUGES
+} tob_gauge;
+
+// Types of certificates.
+typedef enum tob_certificate_type {
+    TOB_CERTIFICATE_CA,
+    TOB_CERTIFICATE_CLIENT,
+    TOB_CERTIFICATE_HEADEND,
+    TOB_CERTIFICATE_SERVER,
+    TOB_CERTIFICATE_TYPES
+} tob_certificate_type;
+
+// tob_certificate_type_name: as it is labelled; static text.
+const char *tob_certificate_type_name(tob_certificate_type type);
 
 TOB_MUST_USE tob_error tob_manager_new(tob_manager **ret);
 void tob_manager_free(tob_manager *manager);
@@ -45,6 +63,9 @@ TOB_MUST_USE tob_error tob_manager_apply(tob_manager *manager, unsigned owner,
                                          uint64_t *ret_ignored);
 
 uint64_t tob_manager_gauge(tob_manager *manager, tob_gauge gauge);
+
+// tob_manager_expiry: when the first certificate of a type will have expired, Unix seconds; 0: there is none.
+uint64_t tob_manager_expiry(tob_manager *manager, tob_certificate_type type);
 
 // One sum: its label block, without braces and "" without labels, lives as long as the manager.
 typedef struct tob_manager_counter {

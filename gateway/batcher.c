@@ -146,7 +146,7 @@ static void on_ended(void *arg) {
 // On a thread of the RPC client.
 static void on_done(void *user, const tob_rpc_result *result) {
     lane *l = user;
-    l->error = result->error;
+    l->error = tob_call_error(result);
     l->retry_after_ms = result->retry_after_ms;
     l->message[0] = 0;
     strncat(l->message, result->message ? result->message : "", sizeof(l->message) - 1);
@@ -250,11 +250,12 @@ static void wait_for_answer(tob_batcher *batcher, waiting *list, h2o_req_t *req)
 }
 
 tob_error tob_batcher_add_client(tob_batcher *batcher, h2o_req_t *req, const char *client_id,
-                                 const char *credential, bool headless, const tob_client_sample *sample) {
+                                 const tob_caller *caller, bool headless, const tob_client_sample *sample) {
     lane *l = batcher->gathering;
     tob_error error = has_room(batcher);
     if (!error) {
-        error = tob_batch_add_client(l->builder, client_id, credential, headless, sample, 1);
+        tob_batch_set_peer(l->builder, caller->address);
+        error = tob_batch_add_client(l->builder, client_id, caller->bearer, headless, sample, 1);
     }
     if (!error) {
         wait_for_answer(batcher, &l->clients, req);
@@ -263,12 +264,13 @@ tob_error tob_batcher_add_client(tob_batcher *batcher, h2o_req_t *req, const cha
 }
 
 tob_error tob_batcher_add_headend(tob_batcher *batcher, h2o_req_t *req, const char *headend_id,
-                                  const char *name, const char *credential,
+                                  const char *name, const tob_caller *caller,
                                   const tob_headend_sample *sample) {
     lane *l = batcher->gathering;
     tob_error error = has_room(batcher);
     if (!error) {
-        error = tob_batch_add_headend(l->builder, headend_id, name, credential, sample, 1);
+        tob_batch_set_peer(l->builder, caller->address);
+        error = tob_batch_add_headend(l->builder, headend_id, name, caller->bearer, sample, 1);
     }
     if (!error) {
         wait_for_answer(batcher, &l->headends, req);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/caller.h"
 #include "http/server.h"
 #include "rpc/client.h"
 #include "util/error.h"
@@ -29,13 +30,14 @@ typedef struct tob_batcher tob_batcher;
 TOB_MUST_USE tob_error tob_batcher_new(tob_http_worker *worker, tob_rpc_client *rpc, const char *agent_id,
                                        uint64_t request_timeout_ms, tob_batcher **ret);
 
-// tob_batcher_add_client takes a request over: it is answered once ingestd has. Everything is copied.
+// tob_batcher_add_client takes a request over: it is answered once ingestd has. Everything is copied. The batch says which
+// address each report came from.
 // Errors: TOB_BUSY when too many wait: the caller answers; TOB_NO_MEMORY, likewise.
 TOB_MUST_USE tob_error tob_batcher_add_client(tob_batcher *batcher, h2o_req_t *req, const char *client_id,
-                                              const char *credential, bool headless,
+                                              const tob_caller *caller, bool headless,
                                               const tob_client_sample *sample);
 TOB_MUST_USE tob_error tob_batcher_add_headend(tob_batcher *batcher, h2o_req_t *req, const char *headend_id,
-                                               const char *name, const char *credential,
+                                               const char *name, const tob_caller *caller,
                                                const tob_headend_sample *sample);
 
 // tob_batcher_stop leaves the loop; at the end of the worker, when all its requests are gone.

@@ -55,7 +55,7 @@ bool tob_body_read(h2o_req_t *req, const tob_body_rules *rules, tob_buffer *scra
     } else if (!inflate(req, rules->max_inflated_bytes, scratch, ret)) {
         return false;
     }
-    if (!ret->len) {
+    if (!ret->len && !rules->may_be_empty) {
         tob_http_send_error(req, 400, 0, "the body is empty");
         return false;
     }

@@ -13,6 +13,7 @@ typedef struct tob_body_rules {
     const char *content_type;  // "application/json"; a request without Content-Type is taken as this
     size_t max_bytes;          // as sent
     size_t max_inflated_bytes; // once decoded
+    bool may_be_empty;         // then ret->len is 0
 } tob_body_rules;
 
 // tob_body_read finds the body; gzip is decoded into `scratch`, which is cleared first.

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "gateway/http_counters.h"
+#include "gateway/last_report.h"
+#include "gateway/openapi.h"
 #include "gateway/submit.h"
 #include "gateway/worker.h"
 #include "rpc/endpoints.h"
@@ -22,6 +24,7 @@ struct tob_gateway {
     tob_process *process;
     tob_http_counters *counters;
     tob_counter *unknown_metrics;
+    tob_gateway_refused refused;
     tob_rpc_client *rpc;
     bool reporting;
     tob_readiness *readiness;
@@ -32,7 +35,10 @@ struct tob_gateway {
 static void worker_free(tob_gateway_worker *worker) {
     if (worker) {
         tob_batcher_free(worker->batcher);
-        tob_ingest_proxy_free(worker->proxy);
+        tob_calls_free(worker->batches);
+        tob_calls_free(worker->calls);
+        tob_admin_free(worker->admin);
+        tob_arena_free(worker->arena);
         tob_buffer_fini(&worker->inflated);
         free(worker);
     }
@@ -44,10 +50,15 @@ static void *on_worker_start(void *user, tob_http_worker *http_worker) {
     uint64_t timeout_ms = gateway->options.request_timeout_ms;
     tob_gateway_worker *worker = h2o_mem_alloc(sizeof(*worker));
     *worker = (tob_gateway_worker){.unknown_metrics = gateway->unknown_metrics,
-                                   .max_body_bytes = gateway->options.max_body_bytes};
+                                   .refused = gateway->refused,
+                                   .rpc = gateway->rpc,
+                                   .max_body_bytes = gateway->options.max_body_bytes,
+                                   .request_timeout_ms = (uint32_t)timeout_ms};
     tob_buffer_init(&worker->inflated, TOB_MAX_INFLATED_BYTES);
     if (tob_batcher_new(http_worker, gateway->rpc, gateway->agent_id, timeout_ms, &worker->batcher) ||
-        tob_ingest_proxy_new(http_worker, gateway->rpc, timeout_ms, &worker->proxy) ||
+        tob_calls_new(http_worker, gateway->rpc, TOB_INGEST_PROXY_IN_FLIGHT, &worker->batches) ||
+        tob_calls_new(http_worker, gateway->rpc, TOB_WORKER_MAX_CALLS, &worker->calls) ||
+        tob_admin_new(&worker->admin) || tob_arena_new(TOB_WORKER_ARENA_BYTES, &worker->arena) ||
         tob_relay_new(http_worker, &gateway->exporter, &worker->relay)) {
         h2o_fatal("no memory");
     }
@@ -67,6 +78,11 @@ static void on_response(void *user, const char *method, const char *pattern, int
     tob_http_counters_add(((tob_gateway *)user)->counters, method, pattern, status);
 }
 
+static tob_counter *failures(tob_process *process, const char *type) {
+    return tob_process_counter(process, TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS, type,
+                               "failure", NULL);
+}
+
 static tob_error make_process(tob_gateway *gateway) {
     tob_error error = tob_process_new("gateway", &gateway->process);
     if (error) {
@@ -75,6 +91,9 @@ static tob_error make_process(tob_gateway *gateway) {
     gateway->unknown_metrics =
         tob_process_counter(gateway->process, TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_UNKNOWN_METRICS,
                             NULL, NULL, NULL);
+    gateway->refused = (tob_gateway_refused){.api_key = failures(gateway->process, "api_key"),
+                                             .jwt = failures(gateway->process, "jwt"),
+                                             .admin = failures(gateway->process, "admin")};
     return tob_http_counters_new(gateway->process, &gateway->counters);
 }
 
@@ -95,11 +114,11 @@ static tob_error make_server(tob_gateway *gateway) {
 }
 
 static tob_error make_rpc(tob_gateway *gateway) {
-    unsigned each = TOB_BATCHER_IN_FLIGHT + TOB_INGEST_PROXY_IN_FLIGHT;
+    unsigned each = TOB_BATCHER_IN_FLIGHT + TOB_INGEST_PROXY_IN_FLIGHT + TOB_WORKER_MAX_CALLS;
     tob_rpc_client_options options = {
         .urls = gateway->options.ingest,
         .max_in_flight = tob_http_server_workers(gateway->server) * each + OTHER_CALLS,
-        .repeatable = true, // Submit, Health.Check, Processes.Report
+        .repeatable = true, // Submit, Health.Check, Processes.Report; those for callers say it for each
         .bearer = gateway->options.cluster_token,
     };
     return tob_rpc_client_new(&options, &gateway->rpc);
@@ -113,24 +132,54 @@ tob_error tob_gateway_set_cluster_token(tob_gateway *gateway, const char *token)
     return tob_rpc_client_set_bearer(gateway->rpc, token);
 }
 
+static const struct {
+    const char *method;
+    const char *pattern;
+    tob_http_handler handler;
+} own_routes[] = {
+    {"POST", "/api/v1/clients/{client_id}/metrics", tob_submit_client},
+    {"POST", "/api/v1/headends/{headend_id}/metrics", tob_submit_headend},
+    {"POST", TOB_INGEST_PROXY_PATH, tob_ingest_proxy_submit},
+    {"GET", "/api/v1/clients/{client_id}/metrics", tob_last_report_client},
+    {"GET", "/api/v1/headends/{headend_id}/metrics", tob_last_report_headend},
+    {"GET", "/metrics", tob_relay_metrics},
+    {"GET", "/healthz", tob_health_live},
+    {"GET", "/readyz", tob_health_ready},
+    {"GET", "/openapi.json", tob_openapi_send},
+};
+#define OWN_ROUTES (sizeof(own_routes) / sizeof(own_routes[0]))
+
+bool tob_gateway_route(size_t i, const char **ret_method, const char **ret_pattern) {
+    if (i < OWN_ROUTES) {
+        *ret_method = own_routes[i].method;
+        *ret_pattern = own_routes[i].pattern;
+        return true;
+    }
+    if (i - OWN_ROUTES < tob_admin_route_count) {
+        *ret_method = tob_admin_routes[i - OWN_ROUTES].method;
+        *ret_pattern = tob_admin_routes[i - OWN_ROUTES].pattern;
+        return true;
+    }
+    return false;
+}
+
+static tob_error add_admin_route(tob_gateway *gateway, const tob_admin_route *route) {
+    void *user = (void *)(uintptr_t)route;
+    if (tob_admin_needs_body(route)) {
+        return tob_http_server_route(gateway->server, route->method, route->pattern, tob_admin_handle, user);
+    }
+    return tob_http_server_route_without_body(gateway->server, route->method, route->pattern,
+                                              tob_admin_handle, user);
+}
+
 static tob_error add_routes(tob_gateway *gateway) {
-    struct {
-        const char *method;
-        const char *pattern;
-        tob_http_handler handler;
-        void *user;
-    } routes[] = {
-        {"POST", "/api/v1/clients/{client_id}/metrics", tob_submit_client, NULL},
-        {"POST", "/api/v1/headends/{headend_id}/metrics", tob_submit_headend, NULL},
-        {"POST", TOB_INGEST_PROXY_PATH, tob_ingest_proxy_submit, NULL},
-        {"GET", "/metrics", tob_relay_metrics, NULL},
-        {"GET", "/healthz", tob_health_live, NULL},
-        {"GET", "/readyz", tob_health_ready, gateway->readiness},
-    };
     tob_error error = TOB_OK;
-    for (size_t i = 0; i < sizeof(routes) / sizeof(*routes) && !error; i++) {
-        error = tob_http_server_route(gateway->server, routes[i].method, routes[i].pattern, routes[i].handler,
-                                      routes[i].user);
+    for (size_t i = 0; i < OWN_ROUTES && !error; i++) {
+        error = tob_http_server_route(gateway->server, own_routes[i].method, own_routes[i].pattern,
+                                      own_routes[i].handler, gateway->readiness);
+    }
+    for (size_t i = 0; i < tob_admin_route_count && !error; i++) {
+        error = add_admin_route(gateway, &tob_admin_routes[i]);
     }
     return error;
 }

@@ -43,6 +43,9 @@ TOB_MUST_USE tob_error tob_gateway_set_cluster_token(tob_gateway *gateway, const
 void tob_gateway_tick(tob_gateway *gateway);
 tob_readiness *tob_gateway_readiness(tob_gateway *gateway);
 
+// tob_gateway_route names the routes there are, from 0 on; false behind the last.
+bool tob_gateway_route(size_t i, const char **ret_method, const char **ret_pattern);
+
 // tob_gateway_report_error: how the last report of the counters to ingestd ended.
 tob_error tob_gateway_report_error(const tob_gateway *gateway);
 

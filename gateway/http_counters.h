@@ -7,7 +7,7 @@
 #include "rpc/process.h"
 #include "util/error.h"
 
-#define TOB_HTTP_COUNTERS_SLOTS 512 // combinations that are remembered; others cost a look-up each time
+#define TOB_HTTP_COUNTERS_SLOTS 1024 // combinations that are remembered; others cost a look-up each time
 
 typedef struct tob_http_counters tob_http_counters;
 

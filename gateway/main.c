@@ -1,4 +1,5 @@
 // tobogganing-gateway: the documented HTTP endpoints.
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "util/options.h"
 #include "util/secret.h"
 #include "util/text.h"
+#include "util/watch.h"
 
 #define PROGRAM       "tobogganing-gateway"
 #define STOP_GRACE_MS 10000
@@ -58,7 +60,7 @@ static const tob_option options[] = {
      .value = "FILE",
      .kind = TOB_OPTION_STRING,
      .target = &settings.cluster_token_file,
-     .help = "The token for ingestd. Read again on SIGHUP."},
+     .help = "The token for ingestd. Read again when it changes, and on SIGHUP."},
     {.name = "workers",
      .env = "TOBOGGANING_GATEWAY_WORKERS",
      .value = "N",
@@ -101,7 +103,8 @@ static const tob_command command = {
     .program = PROGRAM,
     .summary = "take reports by HTTP and hand them to ingestd",
     .description = "Serves POST /api/v1/clients/ID/metrics and POST /api/v1/headends/ID/metrics with the "
-                   "documented JSON, "
+                   "documented JSON, the "
+                   "endpoints of the registry (GET /openapi.json describes all of them), "
                    "POST /tobogganing.v1.Ingest/Submit with protobuf, GET /metrics as the exporter answers "
                    "it, /healthz and "
                    "/readyz. Reports that arrive together travel to ingestd in one batch, and a report is "
@@ -138,6 +141,21 @@ static int read_cluster_token(char **ret) {
                                  tob_error_string(error));
     }
     return -1;
+}
+
+// NULL when nothing is, or can be, watched.
+static tob_watch *watch_token_file(void) {
+    const char *path = settings.cluster_token_file;
+    tob_watch *watch = NULL;
+    if (tob_secret_file_exposed(path)) {
+        tob_warn("token_file_readable", TOB_STR("file", path),
+                 TOB_STR("hint", "others may read it: chmod 600"));
+    }
+    if (tob_watch_open(&path, 1, &watch)) {
+        tob_warn("watch_failed", TOB_STR("file", path), TOB_STR("error", strerror(errno)),
+                 TOB_STR("hint", "changes are read on SIGHUP only"));
+    }
+    return watch;
 }
 
 static int make_gateway(const char *cluster_token, tob_gateway **ret) {
@@ -221,13 +239,13 @@ static void reload(tob_gateway *gateway) {
     }
 }
 
-static void serve(tob_gateway *gateway) {
+static void serve(tob_gateway *gateway, tob_watch *watch) {
     bool was_ready = false;
     tob_error report_error = TOB_OK;
     tob_signal got = TOB_SIGNAL_TICK;
     while (got != TOB_SIGNAL_STOP) {
         tob_gateway_tick(gateway);
-        got = tob_daemon_wait(TICK_MS);
+        got = tob_daemon_wait_or_watch(watch, TICK_MS);
         if (got == TOB_SIGNAL_RELOAD) {
             reload(gateway);
         }
@@ -245,6 +263,8 @@ int main(int argc, char **argv) {
     size_t arg_count = 0;
     char *cluster_token = NULL;
     tob_gateway *gateway = NULL;
+    tob_watch *watch = NULL;
+    tob_daemon_keep_secrets();
     int status = tob_options_parse(&command, argc, argv, &args, &arg_count);
     if (status >= 0) {
         return status;
@@ -255,6 +275,7 @@ int main(int argc, char **argv) {
     }
     tob_daemon_block_signals();
     limit_connections();
+    watch = watch_token_file(); // before it is read, so that no change is missed
     status = read_cluster_token(&cluster_token);
     if (status < 0) {
         status = make_gateway(cluster_token, &gateway);
@@ -263,12 +284,13 @@ int main(int argc, char **argv) {
         status = start_gateway(gateway);
     }
     if (status < 0) {
-        serve(gateway);
+        serve(gateway, watch);
         status = EXIT_SUCCESS;
     } else if (gateway) {
         tob_gateway_stop(gateway, 0);
     }
     tob_gateway_free(gateway);
+    tob_watch_free(watch);
     if (cluster_token) {
         explicit_bzero(cluster_token, strlen(cluster_token));
     }

@@ -13,6 +13,9 @@ static bool worth_repeating(int status) {
 
 tob_outcome tob_outcome_of_call(tob_error error, const char *message, uint32_t retry_after_ms) {
     tob_outcome outcome = {.status = tob_http_status(error), .text = text_of(error, message)};
+    if (error == TOB_UNAUTHENTICATED && retry_after_ms) {
+        outcome.status = 429; // too many wrong credentials came from there: RFC 6585 §4
+    }
     if (error == TOB_UNIMPLEMENTED) {
         outcome.status = 502; // ingestd does not know what we need of it
     }
@@ -24,10 +27,14 @@ tob_outcome tob_outcome_of_call(tob_error error, const char *message, uint32_t r
 
 tob_outcome tob_outcome_of_batch(tob_error error, const char *message, uint32_t retry_after_ms) {
     tob_outcome outcome = tob_outcome_of_call(error, message, retry_after_ms);
-    if (!worth_repeating(outcome.status)) {
+    if (!worth_repeating(outcome.status) || outcome.status < 500) {
         return (tob_outcome){.status = 502, .text = "ingestd refused the batch that this report was in"};
     }
     return outcome;
+}
+
+tob_error tob_call_error(const tob_rpc_result *result) {
+    return result->error == TOB_DEADLINE && !result->sent ? TOB_UNAVAILABLE : result->error;
 }
 
 tob_outcome tob_outcome_of_rejection(const Tobogganing__V1__Rejection *rejection) {
@@ -35,5 +42,5 @@ tob_outcome tob_outcome_of_rejection(const Tobogganing__V1__Rejection *rejection
     if (!error) {
         return (tob_outcome){.status = 502, .text = "ingestd refused the report without a reason"};
     }
-    return tob_outcome_of_call(error, rejection->reason, 0);
+    return tob_outcome_of_call(error, rejection->reason, rejection->retry_after_ms);
 }

@@ -6,6 +6,7 @@
 
 #include "tobogganing/v1/ingest.pb-c.h"
 
+#include "rpc/connection.h"
 #include "util/error.h"
 
 #define TOB_RETRY_AFTER_MS 1000 // when ingestd does not say
@@ -20,8 +21,12 @@ typedef struct tob_outcome {
 // senders is at fault, so it is never 4xx.
 tob_outcome tob_outcome_of_batch(tob_error error, const char *message, uint32_t retry_after_ms);
 
-// tob_outcome_of_call: a call that carried one request's own body.
+// tob_outcome_of_call: a call that carried one request's own body. UNAUTHENTICATED with a time to wait is 429.
 tob_outcome tob_outcome_of_call(tob_error error, const char *message, uint32_t retry_after_ms);
+
+// tob_call_error: how a call ended. One that ran out of time and was certainly not sent is TOB_UNAVAILABLE (503) and not
+// TOB_DEADLINE (504): nothing was done.
+tob_error tob_call_error(const tob_rpc_result *result);
 
 tob_outcome tob_outcome_of_rejection(const Tobogganing__V1__Rejection *rejection);
 

@@ -23,11 +23,12 @@ struct tob_checkpointer {
     uint64_t start_ms;
     pthread_t thread;
     bool started;
-    pthread_mutex_t lock; // guards stopping, stop_by_ms and stats
+    pthread_mutex_t lock; // guards stopping, stop_by_ms, stats and renewal
     pthread_cond_t wake;
     bool stopping;
     uint64_t stop_by_ms;
     tob_checkpointer_stats stats;
+    struct renewal *renewal; // what tob_checkpointer_renew waits for, or NULL
 
     // The thread's own.
     tob_buffer page;
@@ -90,6 +91,15 @@ void tob_checkpointer_get_stats(tob_checkpointer *p, tob_checkpointer_stats *ret
     pthread_mutex_unlock(&p->lock);
 }
 
+// One call of tob_checkpointer_renew.
+struct renewal {
+    bool done;
+    pthread_cond_t ended;
+    tob_error error;
+    uint32_t removed;
+    tob_journal_problem problem;
+};
+
 // ---- steps of a checkpoint, on the committer's thread
 
 static void measure(making *m, uint64_t began_ns) {
@@ -135,6 +145,11 @@ typedef struct retaining {
     tob_error error;
     tob_journal_problem problem;
 } retaining;
+
+static void dropped_older(const tob_committer_view *view, void *user) {
+    (void)user;
+    tob_store_dropped_older(view->store);
+}
 
 static void retain(const tob_committer_view *view, void *user) {
     retaining *r = user;
@@ -240,16 +255,67 @@ static void failed(tob_checkpointer *p, const making *m, tob_error err) {
                TOB_UINT("retry_ms", p->retry_ms), TOB_LOG_END);
 }
 
-static void make_checkpoint(tob_checkpointer *p) {
+static tob_error make_checkpoint(tob_checkpointer *p, tob_journal_problem *ret_problem) {
     making m = {.checkpointer = p,
                 .began_ms = tob_clock_monotonic_ms(),
                 .began_unix_ms = tob_clock_unix_ms()};
     tob_error err = make(&m);
     if (err) {
+        *ret_problem = m.problem;
         failed(p, &m, err);
     } else {
         succeeded(p, &m);
     }
+    return err;
+}
+
+// The renewal that waits, for the thread to carry out; NULL: none does.
+static struct renewal *next_renewal(tob_checkpointer *p) {
+    pthread_mutex_lock(&p->lock);
+    struct renewal *renewal = p->renewal;
+    pthread_mutex_unlock(&p->lock);
+    return renewal;
+}
+
+static void end_renewal(tob_checkpointer *p, struct renewal *renewal, tob_error err) {
+    pthread_mutex_lock(&p->lock);
+    renewal->error = err;
+    renewal->done = true;
+    p->renewal = NULL;
+    pthread_cond_signal(&renewal->ended);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void renew(tob_checkpointer *p, struct renewal *renewal) {
+    tob_error err = make_checkpoint(p, &renewal->problem);
+    if (!err) {
+        err = tob_checkpoint_keep_newest(p->dir, &renewal->removed, &renewal->problem);
+    }
+    if (!err) {
+        tob_committer_run(p->options.committer, dropped_older, NULL);
+    }
+    end_renewal(p, renewal, err);
+}
+
+tob_error tob_checkpointer_renew(tob_checkpointer *p, uint32_t *ret_removed,
+                                 tob_journal_problem *ret_problem) {
+    struct renewal renewal = {.done = false};
+    pthread_cond_init(&renewal.ended, NULL);
+    pthread_mutex_lock(&p->lock);
+    if (p->stopping || !p->started) {
+        renewal.error = TOB_CANCELLED;
+    } else {
+        p->renewal = &renewal;
+        pthread_cond_signal(&p->wake);
+        while (!renewal.done) {
+            pthread_cond_wait(&renewal.ended, &p->lock);
+        }
+    }
+    pthread_mutex_unlock(&p->lock);
+    pthread_cond_destroy(&renewal.ended);
+    *ret_removed = renewal.removed;
+    *ret_problem = renewal.problem;
+    return renewal.error;
 }
 
 // Has the journal grown since the last checkpoint, and enough?
@@ -273,7 +339,7 @@ static bool wanted(tob_checkpointer *p, uint64_t now_ms) {
 // False once stopping.
 static bool wait_a_little(tob_checkpointer *p) {
     pthread_mutex_lock(&p->lock);
-    if (!p->stopping) {
+    if (!p->stopping && !p->renewal) {
         tob_cond_wait_until(&p->wake, &p->lock, tob_clock_monotonic_ms() + LOOK_INTERVAL_MS);
     }
     bool go_on = !p->stopping;
@@ -284,16 +350,24 @@ static bool wait_a_little(tob_checkpointer *p) {
 static void *run(void *arg) {
     tob_checkpointer *p = arg;
     uint64_t bytes = 0;
+    tob_journal_problem ignored; // it is in the log
     while (wait_a_little(p)) {
         uint64_t now = tob_clock_monotonic_ms();
-        if (wanted(p, now)) {
-            make_checkpoint(p);
+        struct renewal *renewal = next_renewal(p);
+        if (renewal) {
+            renew(p, renewal);
+        } else if (wanted(p, now)) {
+            (void)!make_checkpoint(p, &ignored);
         } else if (now - p->retained_ms >= TOB_RETAIN_INTERVAL_MS) {
             retain_segments(p);
         }
     }
+    struct renewal *renewal = next_renewal(p);
+    if (renewal) {
+        end_renewal(p, renewal, TOB_CANCELLED);
+    }
     if (grown(p, &bytes)) {
-        make_checkpoint(p);
+        (void)!make_checkpoint(p, &ignored);
     }
     return NULL;
 }

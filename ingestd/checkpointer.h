@@ -40,6 +40,13 @@ TOB_MUST_USE tob_error tob_checkpointer_start(tob_checkpointer *checkpointer);
 void tob_checkpointer_stop(tob_checkpointer *checkpointer);
 void tob_checkpointer_free(tob_checkpointer *checkpointer);
 
+// tob_checkpointer_renew has a checkpoint made of everything that was journalled before the call, and all older ones removed.
+// Blocks until that is done. Threads: any but the committer's; one at a time.
+//   ret_removed   older ones; also set on an error
+// Errors: TOB_CANCELLED when the checkpointer stops; those of lib/journal/checkpoint.h, with the problem filled.
+TOB_MUST_USE tob_error tob_checkpointer_renew(tob_checkpointer *checkpointer, uint32_t *ret_removed,
+                                              tob_journal_problem *ret_problem);
+
 // Of the newest checkpoint; all 0 before the first of this start but for its place and size.
 typedef struct tob_checkpointer_stats {
     tob_position at;

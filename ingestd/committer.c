@@ -51,6 +51,7 @@ tob_error tob_committer_new(const tob_committer_options *options, tob_committer 
     c->options = *options;
     c->epoch = tob_random_u64();
     tob_work_list_init(&c->waiting);
+    tob_committer_changes_init(&c->changes);
     pthread_mutex_init(&c->lock, NULL);
     tob_cond_init(&c->wake);
     tob_cond_init(&c->guard_wake);
@@ -73,6 +74,7 @@ void tob_committer_free(tob_committer *c) {
     tob_bus_free(c->bus);
     tob_store_close(c->store);
     tob_arena_free(c->arena);
+    tob_committer_changes_fini(&c->changes);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->wake);
     pthread_cond_destroy(&c->guard_wake);
@@ -100,7 +102,8 @@ static void run_task(tob_committer *c, const tob_work *w) {
     const tob_committer_view view = {.store = c->store,
                                      .directory = c->options.directory,
                                      .last_sequences = tob_bus_last_sequences(c->bus),
-                                     .epoch = c->epoch};
+                                     .epoch = c->epoch,
+                                     .relabelled = c->relabelled};
     w->of.task.run(&view, w->of.task.user);
     bool *done = w->of.task.done; // the work is on its owner's stack
     pthread_mutex_lock(&c->lock);
@@ -120,6 +123,7 @@ static void do_all(tob_committer *c, tob_work_list *taken) {
         case TOB_WORK_FORGET:
         case TOB_WORK_REPORT: tob_work_list_add(&durable, w); break;
         case TOB_WORK_SNAPSHOT: tob_committer_answer_snapshot(c, w); break;
+        case TOB_WORK_LAST: tob_committer_answer_last(c, w); break;
         case TOB_WORK_LIST_CONSUMERS: tob_committer_answer_consumers(c, w); break;
         case TOB_WORK_TASK: run_task(c, w); break;
         }

@@ -1,7 +1,8 @@
 // tob_committer is the one thread that owns the store and the bus. It takes all work that waits (group commit), adds it to
 // the store, syncs once, publishes, and answers.
 //
-// Threads: _submit, _remove, _snapshot, _report and the consumers' calls from any thread; they never block. _get_stats from
+// Threads: _submit, _remove, _source_changed, _last, _snapshot, _report and the consumers' calls from any thread; they never
+//          block. _get_stats from
 //          any thread. _run from threads of ours that may wait.
 #ifndef TOB_INGESTD_COMMITTER_H
 #define TOB_INGESTD_COMMITTER_H
@@ -13,6 +14,7 @@
 #include "tobogganing/v1/ingest.pb-c.h"
 
 #include "ingestd/directory.h"
+#include "ingestd/expiries.h"
 #include "ingestd/store.h"
 #include "rpc/process.h"
 #include "rpc/server.h"
@@ -36,8 +38,9 @@ typedef struct tob_committer_options {
     uint64_t report_interval_ms; // next_report_in_ms, spread by a tenth either way
     uint64_t max_taken;          // calls that are taken at once; the others can still be refused. 0: all
     const tob_arena_budget *request_memory; // borrowed; its use says how loaded we are. NULL: never
-    tob_directory *directory;               // borrowed
-    tob_process *process;                   // borrowed: this process's own counters
+    tob_directory *directory;
+    tob_expiries *expiries; // for the heartbeats; may be NULL; borrowed
+    tob_process *process;   // borrowed: this process's own counters
 } tob_committer_options;
 
 // tob_committer_new recovers the store and opens the bus; nothing runs yet.
@@ -71,9 +74,17 @@ void tob_committer_submit(tob_committer *committer, tob_rpc_call *call, const to
 bool tob_committer_refuses(tob_committer *committer, tob_rpc_call *call);
 
 // tob_committer_remove drops the row of a source that the directory does not have any more, and answers the call with an
-// empty DeleteClientResponse or DeleteHeadendResponse once that is durable. When it can't be made durable the caller hears
+// empty DeleteResponse once that is durable. When it can't be made durable the caller hears
 // TOB_UNAVAILABLE, and the row goes later (sweep.h).
 void tob_committer_remove(tob_committer *committer, tob_rpc_call *call, tob_source_kind kind, const char *id);
+
+// tob_committer_source_changed: the directory's entry of a source is another: it is gone, or its labels are others. Its row is
+// removed as above, or published again, without a new check-in. Does not answer anybody; what can't be made durable now goes
+// later. Copies the id; never blocks, and may be called for any number of sources.
+void tob_committer_source_changed(tob_committer *committer, tob_source_kind kind, const char *id);
+
+// tob_committer_last answers the call with a LastReport: NOT_FOUND for a source without a row.
+void tob_committer_last(tob_committer *committer, tob_rpc_call *call, tob_source_kind kind, const char *id);
 
 // tob_committer_snapshot answers the call with a page of the fleet table.
 void tob_committer_snapshot(tob_committer *committer, tob_rpc_call *call,
@@ -102,6 +113,8 @@ typedef struct tob_committer_view {
     tob_directory *directory;
     const uint64_t *last_sequences; // TOB_BUS_BUCKETS of them
     uint64_t epoch;
+    tob_position
+        relabelled; // the journal's end when rows last changed that it does not tell of; {0, 0}: never
 } tob_committer_view;
 
 typedef void (*tob_committer_task)(const tob_committer_view *view, void *user);

@@ -80,10 +80,13 @@ void tob_committer_heartbeat(tob_committer *c) {
 }
 
 static void sweep(tob_committer *c) {
-    uint64_t added = 0, now = tob_clock_monotonic_ms();
-    tob_error err =
-        tob_sweep_slice(&c->sweep, c->store, c->options.directory, now, tob_clock_unix_ms(), &added);
+    uint64_t added = 0, touched = 0, now = tob_clock_monotonic_ms();
+    tob_error err = tob_sweep_slice(&c->sweep, c->store, c->options.directory, now, tob_clock_unix_ms(),
+                                    &added, &touched);
     tob_error failed = added ? tob_committer_sync(c, 0) : TOB_OK;
+    if (touched) {
+        tob_committer_relabelled(c);
+    }
     err = err ? err : failed;
     if (err) {
         tob_warn("sweep_failed", TOB_ERR(err));
@@ -101,6 +104,7 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 uint64_t tob_committer_due(const tob_committer *c) {
     uint64_t due = earlier(c->heartbeat_ms + TOB_HEARTBEAT_INTERVAL_MS, c->sweep.due_ms);
     due = earlier(due, tob_store_settle_due(c->store));
+    due = earlier(due, c->changes.due_ms);
     return c->unpublished ? earlier(due, c->published_ms + TOB_PUBLISH_INTERVAL_MS) : due;
 }
 
@@ -113,6 +117,7 @@ void tob_committer_tick(tob_committer *c) {
     if (now >= tob_store_settle_due(c->store)) {
         tob_committer_settle(c);
     }
+    tob_committer_follow_changes(c, now);
     if (atomic_exchange(&c->sweep_wanted, false)) {
         tob_sweep_want(&c->sweep, now, TOB_SWEEP_DELAY_MS);
     }

@@ -157,6 +157,7 @@ static bool add(tob_committer *c, tob_work *w) {
     case TOB_WORK_FORGET: return tob_committer_forget_add(c, w);
     case TOB_WORK_REPORT: return add_report(c, w);
     case TOB_WORK_SNAPSHOT:
+    case TOB_WORK_LAST:
     case TOB_WORK_LIST_CONSUMERS:
     case TOB_WORK_TASK: break;
     }
@@ -216,11 +217,10 @@ static void answer_submission(tob_committer *c, const tob_work *w) {
 }
 
 static void answer_removal(tob_committer *c, const tob_work *w) {
-    Tobogganing__V1__DeleteClientResponse client = TOBOGGANING__V1__DELETE_CLIENT_RESPONSE__INIT;
-    Tobogganing__V1__DeleteHeadendResponse headend = TOBOGGANING__V1__DELETE_HEADEND_RESPONSE__INIT;
+    Tobogganing__V1__DeleteResponse response = TOBOGGANING__V1__DELETE_RESPONSE__INIT;
     // A report of the source may have been checked before it was deleted and arrive now.
     tob_sweep_want(&c->sweep, tob_clock_monotonic_ms(), TOB_SWEEP_DELAY_MS);
-    tob_rpc_reply(w->call, w->of.removal.kind == TOB_SOURCE_CLIENT ? &client.base : &headend.base);
+    tob_rpc_reply(w->call, &response.base);
 }
 
 static void answer_report(const tob_work *w) {
@@ -236,6 +236,7 @@ static void answer(tob_committer *c, const tob_work *w) {
     case TOB_WORK_FORGET: tob_committer_answer_forget(w); break;
     case TOB_WORK_REPORT: answer_report(w); break;
     case TOB_WORK_SNAPSHOT:
+    case TOB_WORK_LAST:
     case TOB_WORK_LIST_CONSUMERS:
     case TOB_WORK_TASK: break;
     }

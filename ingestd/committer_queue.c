@@ -94,6 +94,10 @@ void tob_committer_remove(tob_committer *c, tob_rpc_call *call, tob_source_kind 
     enqueue(c, &(tob_work){.kind = TOB_WORK_REMOVE, .call = call, .of.removal = {kind, id}});
 }
 
+void tob_committer_last(tob_committer *c, tob_rpc_call *call, tob_source_kind kind, const char *id) {
+    enqueue(c, &(tob_work){.kind = TOB_WORK_LAST, .call = call, .of.last = {kind, id}});
+}
+
 void tob_committer_snapshot(tob_committer *c, tob_rpc_call *call,
                             const Tobogganing__V1__SnapshotRequest *request) {
     enqueue(c, &(tob_work){.kind = TOB_WORK_SNAPSHOT, .call = call, .of.snapshot = request});
@@ -122,7 +126,8 @@ void tob_committer_run(tob_committer *c, tob_committer_task task, void *user) {
         const tob_committer_view view = {.store = c->store,
                                          .directory = c->options.directory,
                                          .last_sequences = tob_bus_last_sequences(c->bus),
-                                         .epoch = c->epoch};
+                                         .epoch = c->epoch,
+                                         .relabelled = c->relabelled};
         task(&view, user);
         return;
     }
@@ -149,7 +154,8 @@ bool tob_committer_take_work(tob_committer *c, uint64_t due_ms, tob_work_list *r
     tob_work_list_init(ret);
     atomic_store(&c->working_since_ms, 0);
     pthread_mutex_lock(&c->lock);
-    while (!c->waiting.first && !c->stopping && tob_clock_monotonic_ms() < due_ms) {
+    while (!c->waiting.first && !c->stopping && !tob_committer_changes_wait(&c->changes) &&
+           tob_clock_monotonic_ms() < due_ms) {
         tob_cond_wait_until(&c->wake, &c->lock, due_ms);
     }
     bool go_on = c->waiting.first || !c->stopping;

@@ -1,6 +1,7 @@
 // The committer's insides, for its own files only: committer.c is its life, committer_queue.c what waits, committer_group.c
 // what becomes durable, committer_answers.c what is
-// answered from memory, committer_consumers.c who reads the journal, committer_clock.c what happens by the clock.
+// answered from memory, committer_consumers.c who reads the journal, committer_changes.c what the registry changed,
+// committer_clock.c what happens by the clock.
 //
 // Threads: the lock guards what is said to be under it; two fields are atomic; all else is the thread's own.
 #ifndef TOB_INGESTD_COMMITTER_STATE_H
@@ -12,6 +13,7 @@
 #include "ingestd/bus.h"
 #include "ingestd/committer.h"
 #include "ingestd/sweep.h"
+#include "util/buffer.h"
 #include "wire/arena.h"
 
 typedef enum tob_work_kind {
@@ -21,14 +23,15 @@ typedef enum tob_work_kind {
     TOB_WORK_FORGET,
     TOB_WORK_REPORT,
     TOB_WORK_SNAPSHOT, // these are not
+    TOB_WORK_LAST,
     TOB_WORK_LIST_CONSUMERS,
     TOB_WORK_TASK,
 } tob_work_kind;
 
-typedef struct tob_work_removal {
+typedef struct tob_work_source {
     tob_source_kind kind;
     const char *id;
-} tob_work_removal;
+} tob_work_source;
 
 typedef struct tob_work_task {
     tob_committer_task run;
@@ -43,7 +46,8 @@ typedef struct tob_work {
     tob_rpc_call *call; // NULL: a task
     union {
         const tob_submission *submission;
-        tob_work_removal removal;
+        tob_work_source removal;
+        tob_work_source last;
         const Tobogganing__V1__CommitRequest *commit;
         const Tobogganing__V1__ForgetConsumerRequest *forget;
         const Tobogganing__V1__SnapshotRequest *snapshot;
@@ -64,6 +68,16 @@ void tob_work_list_init(tob_work_list *list);
 void tob_work_list_add(tob_work_list *list, tob_work *w);
 tob_work *tob_work_list_take(tob_work_list *list);
 
+// Sources that the registry changed, as they come, and those that are being looked at: each as its kind, the length of its id,
+// the id. There may be as many as an import has, so a slice of them is done at a time.
+typedef struct tob_committer_changes {
+    tob_buffer waiting; // under the lock
+    bool all;           // likewise: there was no room for what came; any row may have other labels
+    tob_buffer taken;   // the thread's
+    size_t done;        // bytes of that
+    uint64_t due_ms;    // of the next slice; UINT64_MAX: nothing is taken
+} tob_committer_changes;
+
 struct tob_committer {
     tob_committer_options options;
     uint64_t epoch;
@@ -72,11 +86,12 @@ struct tob_committer {
     bool started;
     void (*watcher)(void *user, tob_position end);
     void *watcher_user;
-    pthread_mutex_t lock; // guards waiting, stopping, guarding, tasks' done, stats
+    pthread_mutex_t lock; // guards waiting, changes, stopping, guarding, tasks' done, stats
     pthread_cond_t wake;
     pthread_cond_t guard_wake;
     pthread_cond_t task_done;
     tob_work_list waiting;
+    tob_committer_changes changes;
     bool stopping;
     bool guarding;
     tob_committer_stats stats;              // written by the thread only
@@ -85,9 +100,12 @@ struct tob_committer {
 
     tob_store *store;
     tob_bus *bus;
-    tob_arena *arena; // for answers
+    tob_arena *arena;                                              // for answers
+    Tobogganing__V1__CertificateExpiry expiries[TOB_EXPIRIES_MAX]; // of the Manager that was filled last
+    Tobogganing__V1__CertificateExpiry *expiry_rows[TOB_EXPIRIES_MAX];
     tob_sweep sweep;
-    tob_position told; // the watcher
+    tob_position relabelled; // see tob_committer_view
+    tob_position told;       // the watcher
     bool unpublished;
     uint64_t published_ms;
     uint64_t heartbeat_ms;
@@ -105,6 +123,20 @@ bool tob_committer_take_work(tob_committer *c, uint64_t due_ms, tob_work_list *r
 // The thread that refuses what waits while the journal hangs.
 void *tob_committer_guard(void *committer);
 
+// committer_changes.c
+
+void tob_committer_changes_init(tob_committer_changes *changes);
+void tob_committer_changes_fini(tob_committer_changes *changes);
+
+// Is there something to take, and nothing taken? The lock is held.
+bool tob_committer_changes_wait(const tob_committer_changes *changes);
+
+// Looks at the next of the changed sources, when it is time.
+void tob_committer_follow_changes(tob_committer *c, uint64_t now_ms);
+
+// Rows have new versions though the journal has nothing of it.
+void tob_committer_relabelled(tob_committer *c);
+
 // committer_group.c
 
 // Makes durable and answers what the list has.
@@ -118,6 +150,7 @@ void tob_committer_update_stats(tob_committer *c, uint64_t commits, bool failing
 
 // committer_answers.c
 void tob_committer_answer_snapshot(tob_committer *c, const tob_work *w);
+void tob_committer_answer_last(tob_committer *c, const tob_work *w);
 void tob_committer_fill_manager(tob_committer *c, Tobogganing__V1__Manager *manager);
 
 // committer_consumers.c

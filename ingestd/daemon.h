@@ -1,4 +1,4 @@
-// tob_ingestd puts the modules together: registry and directory, tokens, committer, checkpointer, replayer, services, RPC
+// tob_ingestd puts the modules together: who is who (identity.h), committer, checkpointer, replayer, eraser, services, RPC
 // server.
 //
 // Threads: one.
@@ -7,10 +7,9 @@
 
 #include <stdint.h>
 
+#include "ingestd/start_problem.h"
 #include "journal/journal.h"
 #include "util/error.h"
-
-#define TOB_INGESTD_PROBLEM_BYTES 640
 
 typedef struct tob_ingestd tob_ingestd;
 
@@ -18,12 +17,18 @@ typedef struct tob_ingestd_settings {
     const char *listen;
     const char *bus_listen;
     const char *state_dir;
-    const char *registry_url; // "" or NULL: sqlite:STATE_DIR/registry.db
-    const char *jwks_file;    // "" or NULL: none
+    const char *registry_url;           // "" or NULL: sqlite:STATE_DIR/registry.db
+    const char *registry_password_file; // for the rest of these, too: "" or NULL: none
+    const char *jwks_file;
+    const char *jwks_issuer;
+    const char *jwks_audience;
+    const char *ca_cert_file; // both or none of the two
+    const char *ca_key_file;
     const char *admin_tokens; // lists and files as util/secret.h takes them
     const char *admin_token_file;
     const char *cluster_tokens;
     const char *cluster_token_file;
+    uint64_t wrong_credentials_burst;
     tob_journal_sync_mode journal_sync;
     uint64_t journal_sync_interval_ms;
     uint64_t journal_segment_bytes;
@@ -38,14 +43,13 @@ typedef struct tob_ingestd_settings {
 } tob_ingestd_settings;
 
 // tob_ingestd_new opens everything and recovers; nothing listens but the bus.
-//   settings       borrowed for the life of the object
-//   ret_problem    TOB_INGESTD_PROBLEM_BYTES; filled on an error: which part, and why
-//   ret_option     on an error: the option at fault, or NULL
+//   settings   borrowed for the life of the object
+// Errors: with the problem filled; TOB_UNAVAILABLE when the registry's database is away: it may be tried again.
 TOB_MUST_USE tob_error tob_ingestd_new(const tob_ingestd_settings *settings, tob_ingestd **ret,
-                                       char *ret_problem, const char **ret_option);
+                                       tob_start_problem *ret_problem);
 
 // tob_ingestd_start begins to serve.
-TOB_MUST_USE tob_error tob_ingestd_start(tob_ingestd *ingestd, char *ret_problem, const char **ret_option);
+TOB_MUST_USE tob_error tob_ingestd_start(tob_ingestd *ingestd, tob_start_problem *ret_problem);
 
 // tob_ingestd_reload reads token files and the JWKS again; what can't be read is logged and stays as it was.
 void tob_ingestd_reload(tob_ingestd *ingestd);

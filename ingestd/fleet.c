@@ -193,6 +193,10 @@ tob_error tob_fleet_restore_headend(tob_fleet *fleet, const tob_headend_row *sta
     return TOB_OK;
 }
 
+void tob_fleet_touch(tob_fleet *fleet, tob_source_kind kind, uint32_t row) {
+    touch(fleet, kind == TOB_SOURCE_CLIENT ? &fleet->clients : &fleet->headends, row);
+}
+
 uint32_t tob_fleet_clients(const tob_fleet *fleet) {
     return fleet->clients.count;
 }

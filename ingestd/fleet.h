@@ -76,6 +76,9 @@ TOB_MUST_USE tob_error tob_fleet_restore_client(tob_fleet *fleet, const tob_clie
 TOB_MUST_USE tob_error tob_fleet_restore_headend(tob_fleet *fleet, const tob_headend_row *state,
                                                  uint32_t *ret_row);
 
+// tob_fleet_touch: the row counts as changed, though its values are the same. It must be one.
+void tob_fleet_touch(tob_fleet *fleet, tob_source_kind kind, uint32_t row);
+
 // How many rows there are.
 uint32_t tob_fleet_clients(const tob_fleet *fleet);
 uint32_t tob_fleet_headends(const tob_fleet *fleet);

@@ -54,6 +54,8 @@ static void on_check(tob_rpc_call *call, const ProtobufCMessage *request, void *
     fill_counts(service, &stats, &response);
     response.journal_oldest = &oldest;
     response.journal_end = &end;
+    response.registry = (char *)service->registry_engine;
+    response.registry_away = tob_registry_sync_away(service->sync);
     response.checkpoint = checkpoint.at.segment ? &place : NULL;
     response.checkpoint_unix_ms = checkpoint.unix_ms;
     response.checkpoint_bytes = checkpoint.bytes;

@@ -10,6 +10,7 @@
 #include "ingestd/committer.h"
 #include "ingestd/directory.h"
 #include "ingestd/ingest_service.h"
+#include "ingestd/registry_sync.h"
 #include "rpc/server.h"
 
 typedef struct tob_health_service {
@@ -19,6 +20,8 @@ typedef struct tob_health_service {
     tob_ingest_service *ingest;
     const tob_rpc_server *server;
     const tob_arena_budget *request_memory;
+    const tob_registry_sync *sync;
+    const char *registry_engine; // static text
     uint64_t instance;
     uint64_t started_unix_ms;
 } tob_health_service;

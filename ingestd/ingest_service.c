@@ -6,18 +6,11 @@
 
 #include "rpc/status.h"
 #include "util/clock.h"
-#include "util/secret.h"
 #include "util/text.h"
 #include "wire/batch.h"
 
 struct tob_ingest_service {
-    tob_committer *committer;
-    tob_directory *directory;
-    tob_jwt *jwt;
-    tob_counter *api_key_success;
-    tob_counter *api_key_failure;
-    tob_counter *jwt_success;
-    tob_counter *jwt_failure;
+    tob_ingest_service_options options;
     atomic_uint_least64_t rejected;
 };
 
@@ -27,30 +20,18 @@ typedef struct check {
     tob_rpc_call *call;
     tob_arena *arena;
     const Tobogganing__V1__SubmitRequest *request;
+    bool peers_believed;
     Tobogganing__V1__Batch *batch;
     tob_submission *submission;
-    // Why each series is refused, NULL for those that are not; clients first.
-    struct verdict {
-        tob_error error;
-        const char *reason;
-    } * verdicts;
+    tob_claim *claims; // of each series, clients first; those with an error are refused
 } check;
 
-tob_error tob_ingest_service_new(tob_committer *committer, tob_directory *directory, tob_jwt *jwt,
-                                 tob_process *process, tob_ingest_service **ret) {
-    const Tobogganing__V1__CounterFamily family =
-        TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS;
+tob_error tob_ingest_service_new(const tob_ingest_service_options *options, tob_ingest_service **ret) {
     tob_ingest_service *service = calloc(1, sizeof(*service));
     if (!service) {
         return TOB_NO_MEMORY;
     }
-    service->committer = committer;
-    service->directory = directory;
-    service->jwt = jwt;
-    service->api_key_success = tob_process_counter(process, family, "api_key", "success", NULL);
-    service->api_key_failure = tob_process_counter(process, family, "api_key", "failure", NULL);
-    service->jwt_success = tob_process_counter(process, family, "jwt", "success", NULL);
-    service->jwt_failure = tob_process_counter(process, family, "jwt", "failure", NULL);
+    service->options = *options;
     *ret = service;
     return TOB_OK;
 }
@@ -67,103 +48,31 @@ static size_t series_count(const check *c) {
     return c->batch->n_clients + c->batch->n_headends;
 }
 
-static const char *credential_of(const check *c, size_t series) {
-    return c->request->credentials[c->request->n_credentials == 1 ? 0 : series];
-}
-
-static void refuse(check *c, size_t series, tob_error error, const char *reason) {
-    c->verdicts[series] = (struct verdict){error, reason};
-}
-
-// The directory's read lock is held.
-static void authenticate_client(check *c, size_t i, const uint8_t key_hash[TOB_SHA256_BYTES]) {
-    const char *id = c->batch->clients[i]->client_id;
-    const tob_directory_client *client = tob_directory_find_client(c->service->directory, id, strlen(id));
-    // The hash is compared whether or not the client exists, and an unknown client is answered like a wrong
-    // key: nobody can find out who is registered.
-    static const uint8_t nobody[TOB_SHA256_BYTES];
-    bool match = tob_equal_constant_time(client ? client->key_hash : nobody, key_hash, TOB_SHA256_BYTES);
-    if (!client || !match) {
-        refuse(c, i, TOB_UNAUTHENTICATED, "credential: not this client's API key");
-    } else if (client->revoked) {
-        refuse(c, i, TOB_UNAUTHENTICATED, "credential: this client's API key is revoked");
+static void authenticate(check *c) {
+    const Tobogganing__V1__SubmitRequest *request = c->request;
+    size_t clients = c->batch->n_clients;
+    for (size_t i = 0; i < series_count(c); i++) {
+        c->claims[i] = (tob_claim){.id = i < clients ? c->batch->clients[i]->client_id
+                                                     : c->batch->headends[i - clients]->headend_id,
+                                   .credential = request->credentials[request->n_credentials == 1 ? 0 : i],
+                                   .peer = c->peers_believed ? request->peers[i] : NULL};
     }
-    tob_counter_add(c->verdicts[i].error ? c->service->api_key_failure : c->service->api_key_success, 1);
-}
-
-// Whoever sends too long a credential is refused without looking at it.
-static bool credential_too_long(check *c, size_t series, tob_counter *failure) {
-    if (strlen(credential_of(c, series)) <= TOB_MAX_CREDENTIAL_BYTES) {
-        return false;
-    }
-    refuse(c, series, TOB_UNAUTHENTICATED, "credential: over 8192 bytes");
-    tob_counter_add(failure, 1);
-    return true;
-}
-
-static void authenticate_clients(check *c) {
-    const char *hashed = NULL;
-    uint8_t hash[TOB_SHA256_BYTES];
-    tob_sha256_context *context = tob_sha256_context_new();
-    tob_directory_read_lock(c->service->directory);
-    for (size_t i = 0; i < c->batch->n_clients; i++) {
-        const char *key = credential_of(c, i);
-        if (credential_too_long(c, i, c->service->api_key_failure)) {
-            continue;
-        }
-        if (key != hashed) { // an agent has one for all of its series
-            tob_sha256_with(context, key, strlen(key), hash);
-            hashed = key;
-        }
-        authenticate_client(c, i, hash);
-    }
-    tob_directory_read_unlock(c->service->directory);
-    tob_sha256_context_free(context);
-}
-
-static void authenticate_headends(check *c) {
-    uint64_t now_unix_s = tob_clock_unix_ms() / 1000;
-    for (size_t i = 0; i < c->batch->n_headends; i++) {
-        size_t series = c->batch->n_clients + i;
-        const char *token = credential_of(c, series);
-        const char *reason = NULL;
-        char sub[TOB_MAX_ID_BYTES + 1];
-        if (credential_too_long(c, series, c->service->jwt_failure)) {
-            continue;
-        }
-        tob_error err = tob_jwt_verify(c->service->jwt, token, strlen(token), now_unix_s, sub, &reason);
-        tob_counter_add(err ? c->service->jwt_failure : c->service->jwt_success, 1);
-        if (err) {
-            refuse(c, series, err, reason);
-        } else if (strcmp(sub, c->batch->headends[i]->headend_id) != 0) {
-            refuse(c, series, TOB_PERMISSION_DENIED, "credential: the token is for another headend");
-        }
-    }
-    tob_directory_read_lock(c->service->directory);
-    for (size_t i = 0; i < c->batch->n_headends; i++) {
-        const char *id = c->batch->headends[i]->headend_id;
-        size_t series = c->batch->n_clients + i;
-        if (!c->verdicts[series].error &&
-            !tob_directory_find_headend(c->service->directory, id, strlen(id))) {
-            refuse(c, series, TOB_NOT_FOUND, "headend_id: no such headend is registered");
-        }
-    }
-    tob_directory_read_unlock(c->service->directory);
+    tob_credentials_clients(c->service->options.credentials, c->call, c->claims, clients);
+    tob_credentials_headends(c->service->options.credentials, c->call, c->claims + clients,
+                             c->batch->n_headends);
 }
 
 static void check_series(check *c, uint64_t now_unix_ms) {
     for (size_t i = 0; i < series_count(c); i++) {
         const char *reason = NULL;
-        if (c->verdicts[i].error) {
+        if (c->claims[i].error) {
             continue;
         }
-        tob_error err =
+        c->claims[i].error =
             i < c->batch->n_clients
                 ? tob_batch_check_client(c->batch->clients[i], now_unix_ms, &reason)
                 : tob_batch_check_headend(c->batch->headends[i - c->batch->n_clients], now_unix_ms, &reason);
-        if (err) {
-            refuse(c, i, err, reason);
-        }
+        c->claims[i].reason = reason;
     }
 }
 
@@ -174,7 +83,7 @@ static tob_error list_rejections(check *c) {
         return tob_arena_error(c->arena);
     }
     for (size_t i = 0; i < series_count(c); i++) {
-        if (!c->verdicts[i].error) {
+        if (!c->claims[i].error) {
             continue;
         }
         Tobogganing__V1__Rejection *rejection = tob_arena_alloc(c->arena, sizeof(*rejection));
@@ -183,8 +92,9 @@ static tob_error list_rejections(check *c) {
         }
         tobogganing__v1__rejection__init(rejection);
         rejection->series = (uint32_t)i;
-        rejection->code = tob_status_code(c->verdicts[i].error);
-        rejection->reason = (char *)c->verdicts[i].reason;
+        rejection->code = tob_status_code(c->claims[i].error);
+        rejection->reason = (char *)c->claims[i].reason;
+        rejection->retry_after_ms = c->claims[i].retry_after_ms;
         s->rejected[s->rejected_count++] = rejection;
     }
     atomic_fetch_add_explicit(&c->service->rejected, s->rejected_count, memory_order_relaxed);
@@ -195,12 +105,12 @@ static tob_error list_rejections(check *c) {
 static void drop_refused(const check *c, Tobogganing__V1__Batch *batch) {
     size_t clients = 0, headends = 0;
     for (size_t i = 0; i < batch->n_clients; i++) {
-        if (!c->verdicts[i].error) {
+        if (!c->claims[i].error) {
             batch->clients[clients++] = batch->clients[i];
         }
     }
     for (size_t i = 0; i < batch->n_headends; i++) {
-        if (!c->verdicts[batch->n_clients + i].error) {
+        if (!c->claims[batch->n_clients + i].error) {
             batch->headends[headends++] = batch->headends[i];
         }
     }
@@ -235,10 +145,17 @@ static tob_error journal_bytes(check *c) {
 
 static void answer_nothing_stored(const check *c) {
     Tobogganing__V1__SubmitResponse response;
-    tob_submit_response_init(c->service->committer, &response);
+    tob_submit_response_init(c->service->options.committer, &response);
     response.rejected = c->submission->rejected;
     response.n_rejected = c->submission->rejected_count;
     tob_rpc_reply(c->call, &response.base);
+}
+
+// Does the call come from one of our own?
+static bool from_gateway(const check *c) {
+    tob_secrets *secrets = c->service->options.forwarder_secrets;
+    const char *token = secrets ? tob_rpc_call_bearer(c->call) : NULL;
+    return token && tob_secrets_match(secrets, token, strlen(token));
 }
 
 // Unpacks the batch and checks what holds for it as a whole. NULL, or what is wrong.
@@ -265,22 +182,24 @@ static const char *open_batch(check *c, tob_error *ret_error) {
     if (c->request->n_credentials != 1 && c->request->n_credentials != series_count(c)) {
         return "credentials: must be one, or one for each series";
     }
+    c->peers_believed = c->request->n_peers > 0 && from_gateway(c);
+    if (c->peers_believed && c->request->n_peers != series_count(c)) {
+        return "peers: must be none, or one for each series";
+    }
     *ret_error = TOB_OK;
     return NULL;
 }
 
 static tob_error judge(check *c) {
-    c->verdicts = tob_arena_alloc(c->arena, series_count(c) * sizeof(*c->verdicts));
+    c->claims = tob_arena_alloc(c->arena, series_count(c) * sizeof(*c->claims));
     c->submission = tob_arena_alloc(c->arena, sizeof(*c->submission));
-    if (!c->verdicts || !c->submission) {
+    if (!c->claims || !c->submission) {
         return tob_arena_error(c->arena);
     }
-    memset(c->verdicts, 0, series_count(c) * sizeof(*c->verdicts));
     *c->submission = (tob_submission){.agent_id = c->batch->agent_id,
                                       .boot_id = c->batch->boot_id,
                                       .received_unix_ms = tob_clock_unix_ms()};
-    authenticate_clients(c);
-    authenticate_headends(c);
+    authenticate(c);
     check_series(c, c->submission->received_unix_ms);
     tob_error err = list_rejections(c);
     if (err || c->submission->rejected_count == series_count(c)) {
@@ -301,7 +220,7 @@ static void on_submit(tob_rpc_call *call, const ProtobufCMessage *message, void 
                .arena = tob_rpc_call_arena(call),
                .request = (const Tobogganing__V1__SubmitRequest *)message};
     tob_error err = TOB_OK;
-    if (tob_committer_refuses(c.service->committer, call)) {
+    if (tob_committer_refuses(c.service->options.committer, call)) {
         return;
     }
     const char *problem = open_batch(&c, &err);
@@ -317,7 +236,7 @@ static void on_submit(tob_rpc_call *call, const ProtobufCMessage *message, void 
     } else if (c.submission->client_count + c.submission->headend_count == 0) {
         answer_nothing_stored(&c);
     } else {
-        tob_committer_submit(c.service->committer, call, c.submission);
+        tob_committer_submit(c.service->options.committer, call, c.submission);
     }
 }
 

@@ -1,4 +1,4 @@
-// The Ingest service: authenticates and checks a batch, on the thread of its call and touching no shared
+// The Ingest service: authenticates (credentials.h) and checks a batch, on the thread of its call and touching no shared
 // state but the directory's read lock, then hands it to the committer.
 //
 // Threads: the service is made and freed by one; calls come on NNG's.
@@ -8,16 +8,22 @@
 #include <stdint.h>
 
 #include "ingestd/committer.h"
-#include "ingestd/directory.h"
-#include "ingestd/jwt.h"
-#include "rpc/process.h"
+#include "ingestd/credentials.h"
 #include "rpc/server.h"
+#include "util/secret.h"
 
 typedef struct tob_ingest_service tob_ingest_service;
 
-// All borrowed. TOB_NO_MEMORY.
-TOB_MUST_USE tob_error tob_ingest_service_new(tob_committer *committer, tob_directory *directory,
-                                              tob_jwt *jwt, tob_process *process, tob_ingest_service **ret);
+// All borrowed; they must outlive the service.
+typedef struct tob_ingest_service_options {
+    tob_committer *committer;
+    tob_credentials *credentials;
+    tob_secrets *forwarder_secrets; // whose word for where series came from is believed; NULL: nobody's
+} tob_ingest_service_options;
+
+// TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_ingest_service_new(const tob_ingest_service_options *options,
+                                              tob_ingest_service **ret);
 void tob_ingest_service_free(tob_ingest_service *service);
 TOB_MUST_USE tob_error tob_ingest_service_register(tob_ingest_service *service, tob_rpc_server *server);
 

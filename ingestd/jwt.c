@@ -10,20 +10,27 @@
 
 #include "ingestd/jwt_cache.h"
 #include "ingestd/jwt_keys.h"
+#include "ingestd/jwt_own_keys.h"
 #include "ingestd/jwt_token.h"
 #include "util/secret.h"
 
-#define ISSUER "tobogganing"
+#define OUR_NAME "tobogganing" // iss and aud of our own tokens
 
 struct tob_jwt {
-    tob_jwt_key own;
     char *jwks_path; // "": none
-    pthread_rwlock_t
-        lock; // guards foreign; held for the whole of a verification, so that nothing verified with
-              // old keys is remembered after a reload
+    char *jwks_issuer;
+    char *jwks_audience;
+    // Guards own and foreign; held for the whole of a verification, so that nothing verified with old keys is remembered
+    // after a change of keys.
+    pthread_rwlock_t lock;
+    tob_jwt_own_keys own;
     tob_jwt_keys foreign;
     tob_jwt_cache *cache;
 };
+
+static char *copy_text(const char *text) {
+    return strdup(text ? text : "");
+}
 
 static tob_error load_foreign(const tob_jwt *jwt, tob_jwt_keys *ret, char *ret_problem) {
     tob_jwt_keys keys = {.keys = NULL};
@@ -32,11 +39,6 @@ static tob_error load_foreign(const tob_jwt *jwt, tob_jwt_keys *ret, char *ret_p
         if (err) {
             return err;
         }
-    }
-    if (tob_jwt_keys_find(&keys, jwt->own.kid)) {
-        snprintf(ret_problem, TOB_JWT_PROBLEM_BYTES, "%s: a key has the kid of our own", jwt->jwks_path);
-        tob_jwt_keys_fini(&keys);
-        return TOB_MALFORMED;
     }
     *ret = keys;
     return TOB_OK;
@@ -50,14 +52,13 @@ tob_error tob_jwt_new(const tob_jwt_options *options, char *ret_problem, tob_jwt
         return TOB_NO_MEMORY;
     }
     pthread_rwlock_init(&jwt->lock, NULL);
-    jwt->jwks_path = strdup(options->jwks_path ? options->jwks_path : "");
-    if (!jwt->jwks_path) {
+    jwt->jwks_path = copy_text(options->jwks_path);
+    jwt->jwks_issuer = copy_text(options->jwks_issuer);
+    jwt->jwks_audience = copy_text(options->jwks_audience);
+    if (!jwt->jwks_path || !jwt->jwks_issuer || !jwt->jwks_audience) {
         goto out;
     }
     err = tob_jwt_cache_new(TOB_JWT_CACHE_ENTRIES, &jwt->cache);
-    if (!err) {
-        err = tob_jwt_key_load_own(options->issuer_key_path, &jwt->own, ret_problem);
-    }
     if (!err) {
         err = load_foreign(jwt, &jwt->foreign, ret_problem);
     }
@@ -75,10 +76,12 @@ void tob_jwt_free(tob_jwt *jwt) {
     if (!jwt) {
         return;
     }
-    tob_jwt_key_fini(&jwt->own);
+    tob_jwt_own_keys_fini(&jwt->own);
     tob_jwt_keys_fini(&jwt->foreign);
     tob_jwt_cache_free(jwt->cache);
     free(jwt->jwks_path);
+    free(jwt->jwks_issuer);
+    free(jwt->jwks_audience);
     pthread_rwlock_destroy(&jwt->lock);
     free(jwt);
 }
@@ -95,6 +98,42 @@ tob_error tob_jwt_reload(tob_jwt *jwt, char *ret_problem) {
     tob_jwt_cache_clear(jwt->cache);
     pthread_rwlock_unlock(&jwt->lock);
     tob_jwt_keys_fini(&old);
+    return TOB_OK;
+}
+
+tob_error tob_jwt_set_own(tob_jwt *jwt, const tob_jwt_own_key *keys, size_t count) {
+    tob_jwt_own_keys loaded;
+    tob_error err = tob_jwt_own_keys_load(keys, count, &loaded);
+    if (err) {
+        return err;
+    }
+    pthread_rwlock_wrlock(&jwt->lock);
+    tob_jwt_own_keys old = jwt->own;
+    jwt->own = loaded;
+    tob_jwt_cache_clear(jwt->cache);
+    pthread_rwlock_unlock(&jwt->lock);
+    tob_jwt_own_keys_fini(&old);
+    return TOB_OK;
+}
+
+tob_error tob_jwt_jwks(tob_jwt *jwt, uint64_t now_unix_ms, char **ret_json) {
+    json_t *keys = json_array(), *set = NULL;
+    bool ok = keys != NULL;
+    pthread_rwlock_rdlock(&jwt->lock);
+    for (size_t i = 0; ok && i < jwt->own.count; i++) {
+        const tob_jwt_own *own = &jwt->own.keys[i];
+        ok = tob_jwt_own_expired(own, now_unix_ms) ||
+             json_array_append_new(keys, tob_jwt_own_public(own)) == 0;
+    }
+    pthread_rwlock_unlock(&jwt->lock);
+    set = ok ? json_pack("{s:O}", "keys", keys) : NULL;
+    char *text = set ? json_dumps(set, JSON_COMPACT) : NULL;
+    json_decref(keys);
+    json_decref(set);
+    if (!text) {
+        return TOB_NO_MEMORY;
+    }
+    *ret_json = text;
     return TOB_OK;
 }
 
@@ -136,50 +175,112 @@ static tob_error check_signature(const tob_jwt_key *key, const char *token, size
 }
 
 // The end of the token's life with the leeway, and whether `now` is within it.
-static tob_error check_times(const tob_jwt_claims *claims, uint64_t now_unix_s, uint64_t *ret_until,
+static tob_error check_times(const tob_jwt_body *body, uint64_t now_unix_s, uint64_t *ret_until,
                              const char **ret_reason) {
-    uint64_t until = claims->exp_unix_s > 0 ? (uint64_t)claims->exp_unix_s + TOB_JWT_LEEWAY_S : 0;
+    uint64_t until = body->exp_unix_s > 0 ? (uint64_t)body->exp_unix_s + TOB_JWT_LEEWAY_S : 0;
+    uint64_t soon = now_unix_s + TOB_JWT_LEEWAY_S;
     if (now_unix_s >= until) {
         return refuse(ret_reason, "the token has expired");
     }
-    if (claims->nbf_unix_s > 0 && (uint64_t)claims->nbf_unix_s > now_unix_s + TOB_JWT_LEEWAY_S) {
+    if (body->nbf_unix_s > 0 && (uint64_t)body->nbf_unix_s > soon) {
         return refuse(ret_reason, "the token is not valid yet");
+    }
+    // It would be younger than a revocation that is still to come.
+    if (body->iat_unix_s > 0 && (uint64_t)body->iat_unix_s > soon) {
+        return refuse(ret_reason, "the token's iat is in the future");
     }
     *ret_until = until;
     return TOB_OK;
 }
 
+// Which key the token is of, and what it has to say of who issued it and for whom. A key of our own goes before one of the
+// file's with the same kid, as it is ours to revoke.
+typedef struct origin {
+    const tob_jwt_key *key;
+    const char *issuer;       // "": any
+    const char *audience;     // "": any
+    bool needs_audience;      // our tokens of earlier versions have none
+    uint64_t expires_unix_ms; // of the key; 0: no end
+} origin;
+
+static tob_error find_origin(const tob_jwt *jwt, const char *kid, uint64_t now_unix_s, origin *ret,
+                             const char **ret_reason) {
+    const tob_jwt_own *own = tob_jwt_own_keys_find(&jwt->own, kid);
+    if (own && tob_jwt_own_expired(own, now_unix_s * 1000)) {
+        return refuse(ret_reason, "the token's key has expired");
+    }
+    if (own) {
+        *ret = (origin){.key = &own->key,
+                        .issuer = OUR_NAME,
+                        .audience = OUR_NAME,
+                        .expires_unix_ms = own->expires_unix_ms};
+        return TOB_OK;
+    }
+    const tob_jwt_key *foreign = tob_jwt_keys_find(&jwt->foreign, kid);
+    if (!foreign) {
+        return refuse(ret_reason, "the token's kid is not known");
+    }
+    *ret = (origin){.key = foreign,
+                    .issuer = jwt->jwks_issuer,
+                    .audience = jwt->jwks_audience,
+                    .needs_audience = true};
+    return TOB_OK;
+}
+
+static tob_error check_origin(const origin *from, const tob_jwt_token *token, const char **ret_reason) {
+    const tob_jwt_body *body = &token->body;
+    if (*from->issuer && strcmp(body->iss, from->issuer) != 0) {
+        return refuse(ret_reason, "the token's iss is not its key's");
+    }
+    if (*from->audience && (body->aud || from->needs_audience) &&
+        !tob_jwt_token_is_for(token, from->audience)) {
+        return refuse(ret_reason, "the token's aud is not us");
+    }
+    return TOB_OK;
+}
+
 // Under the read lock.
+//   ret_until   when the token, or its key, is over
 static tob_error verify(const tob_jwt *jwt, const char *text, size_t len, uint64_t now_unix_s,
                         tob_jwt_token *token, uint64_t *ret_until, const char **ret_reason) {
+    origin from;
     tob_error err = tob_jwt_token_parse(text, len, token, ret_reason);
+    if (!err) {
+        err = find_origin(jwt, token->header.kid, now_unix_s, &from, ret_reason);
+    }
     if (err) {
         return err;
     }
-    const tob_jwt_key *key = strcmp(token->header.kid, jwt->own.kid) == 0
-                                 ? &jwt->own
-                                 : tob_jwt_keys_find(&jwt->foreign, token->header.kid);
-    if (!key) {
-        return refuse(ret_reason, "the token's kid is not known");
-    }
-    if (strcmp(token->header.alg, key->alg) != 0) {
+    if (strcmp(token->header.alg, from.key->alg) != 0) {
         return refuse(ret_reason, "the token's alg is not the one of its key");
     }
-    err = check_signature_form(key, token, ret_reason);
+    err = check_signature_form(from.key, token, ret_reason);
     if (!err) {
-        err = check_signature(key, text, len, ret_reason);
-    }
-    if (!err && key->own && strcmp(token->claims.iss, ISSUER) != 0) {
-        err = refuse(ret_reason, "the token's iss is not its key's");
+        err = check_signature(from.key, text, len, ret_reason);
     }
     if (!err) {
-        err = check_times(&token->claims, now_unix_s, ret_until, ret_reason);
+        err = check_origin(&from, token, ret_reason);
+    }
+    if (!err) {
+        err = check_times(&token->body, now_unix_s, ret_until, ret_reason);
+    }
+    if (!err && from.expires_unix_ms && from.expires_unix_ms / 1000 < *ret_until) {
+        *ret_until = from.expires_unix_ms / 1000;
     }
     return err;
 }
 
+bool tob_jwt_cached(tob_jwt *jwt, const char *token, size_t len, uint64_t now_unix_s, tob_jwt_claims *ret) {
+    uint8_t hash[TOB_SHA256_BYTES];
+    if (len > TOB_JWT_MAX_BYTES) {
+        return false;
+    }
+    tob_sha256(token, len, hash);
+    return tob_jwt_cache_find(jwt->cache, hash, now_unix_s, ret);
+}
+
 tob_error tob_jwt_verify(tob_jwt *jwt, const char *token, size_t len, uint64_t now_unix_s,
-                         char ret_sub[TOB_MAX_ID_BYTES + 1], const char **ret_reason) {
+                         tob_jwt_claims *ret, const char **ret_reason) {
     uint8_t hash[TOB_SHA256_BYTES];
     tob_jwt_token parsed;
     uint64_t until = 0;
@@ -187,38 +288,35 @@ tob_error tob_jwt_verify(tob_jwt *jwt, const char *token, size_t len, uint64_t n
         return refuse(ret_reason, "the token is too long");
     }
     tob_sha256(token, len, hash);
-    if (tob_jwt_cache_find(jwt->cache, hash, now_unix_s, ret_sub)) {
+    if (tob_jwt_cache_find(jwt->cache, hash, now_unix_s, ret)) {
         return TOB_OK;
     }
     pthread_rwlock_rdlock(&jwt->lock);
     tob_error err = verify(jwt, token, len, now_unix_s, &parsed, &until, ret_reason);
     if (!err) {
-        tob_jwt_cache_put(jwt->cache, hash, until, parsed.claims.sub);
-        memcpy(ret_sub, parsed.claims.sub, sizeof(parsed.claims.sub));
+        tob_jwt_claims claims = {.iat_unix_s =
+                                     parsed.body.iat_unix_s > 0 ? (uint64_t)parsed.body.iat_unix_s : 0};
+        memcpy(claims.sub, parsed.body.sub, sizeof(claims.sub));
+        tob_jwt_cache_put(jwt->cache, hash, until, &claims);
+        *ret = claims;
     }
     pthread_rwlock_unlock(&jwt->lock);
+    tob_jwt_token_fini(&parsed);
     return err;
 }
 
-tob_error tob_jwt_sign(tob_jwt *jwt, const char *sub, uint64_t now_unix_s, uint64_t ttl_s, char **ret) {
+static tob_error sign(const tob_jwt_key *key, const json_t *claims, char **ret) {
     tob_error err = TOB_INTERNAL;
     cjose_jws_t *jws = NULL;
-    char *claims = NULL, *copy = NULL;
     const char *token = NULL;
+    char *copy = NULL, *text = json_dumps(claims, JSON_COMPACT);
     cjose_header_t *header = cjose_header_new(NULL);
-    json_t *object = NULL;
-    if (!header || !cjose_header_set(header, CJOSE_HDR_ALG, jwt->own.alg, NULL) ||
-        !cjose_header_set(header, CJOSE_HDR_KID, jwt->own.kid, NULL) ||
+    if (!text || !header || !cjose_header_set(header, CJOSE_HDR_ALG, key->alg, NULL) ||
+        !cjose_header_set(header, CJOSE_HDR_KID, key->kid, NULL) ||
         !cjose_header_set(header, "typ", "JWT", NULL)) {
         goto out;
     }
-    object = json_pack("{s:s, s:s, s:I, s:I}", "iss", ISSUER, "sub", sub, "iat", (json_int_t)now_unix_s,
-                       "exp", (json_int_t)(now_unix_s + ttl_s));
-    claims = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    if (!claims) {
-        goto out;
-    }
-    jws = cjose_jws_sign(jwt->own.jwk, header, (const uint8_t *)claims, strlen(claims), NULL);
+    jws = cjose_jws_sign(key->jwk, header, (const uint8_t *)text, strlen(text), NULL);
     if (!jws || !cjose_jws_export(jws, &token, NULL)) {
         goto out;
     }
@@ -233,7 +331,24 @@ out:
     ERR_clear_error();
     cjose_jws_release(jws);
     cjose_header_release(header);
-    json_decref(object);
-    free(claims);
+    free(text);
+    return err;
+}
+
+tob_error tob_jwt_sign(tob_jwt *jwt, const char *sub, uint64_t iat_unix_s, uint64_t ttl_s, char **ret,
+                       char ret_kid[TOB_JWT_KID_BYTES]) {
+    json_t *claims = json_pack("{s:s, s:s, s:s, s:I, s:I}", "iss", OUR_NAME, "aud", OUR_NAME, "sub", sub,
+                               "iat", (json_int_t)iat_unix_s, "exp", (json_int_t)(iat_unix_s + ttl_s));
+    if (!claims) {
+        return TOB_NO_MEMORY;
+    }
+    pthread_rwlock_rdlock(&jwt->lock);
+    const tob_jwt_own *own = tob_jwt_own_keys_signer(&jwt->own);
+    tob_error err = own ? sign(&own->key, claims, ret) : TOB_PRECONDITION;
+    if (!err) {
+        memcpy(ret_kid, own->key.kid, strlen(own->key.kid) + 1);
+    }
+    pthread_rwlock_unlock(&jwt->lock);
+    json_decref(claims);
     return err;
 }

@@ -10,7 +10,7 @@ typedef struct entry {
     uint64_t generation;   // of the cache when it was put; 0: empty
     uint64_t until_unix_s; // good before
     uint8_t hash[TOB_SHA256_BYTES];
-    char sub[TOB_MAX_ID_BYTES + 1];
+    tob_jwt_claims claims;
 } entry;
 
 struct tob_jwt_cache {
@@ -46,14 +46,14 @@ static entry *set_of(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTES])
 }
 
 bool tob_jwt_cache_find(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTES], uint64_t now_unix_s,
-                        char ret_sub[TOB_MAX_ID_BYTES + 1]) {
+                        tob_jwt_claims *ret) {
     bool found = false;
     pthread_mutex_lock(&cache->lock);
     entry *set = set_of(cache, hash);
     for (size_t i = 0; i < WAYS && !found; i++) {
         if (set[i].generation == cache->generation && now_unix_s < set[i].until_unix_s &&
-            memcmp(set[i].hash, hash, TOB_SHA256_BYTES) == 0) {
-            memcpy(ret_sub, set[i].sub, sizeof(set[i].sub));
+            tob_equal_constant_time(set[i].hash, hash, TOB_SHA256_BYTES)) {
+            *ret = set[i].claims;
             found = true;
         }
     }
@@ -62,7 +62,7 @@ bool tob_jwt_cache_find(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTE
 }
 
 void tob_jwt_cache_put(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTES], uint64_t until_unix_s,
-                       const char *sub) {
+                       const tob_jwt_claims *claims) {
     pthread_mutex_lock(&cache->lock);
     entry *set = set_of(cache, hash), *place = &set[0];
     for (size_t i = 0; i < WAYS; i++) {
@@ -78,9 +78,7 @@ void tob_jwt_cache_put(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTES
     place->generation = cache->generation;
     place->until_unix_s = until_unix_s;
     memcpy(place->hash, hash, TOB_SHA256_BYTES);
-    size_t n = strlen(sub);
-    memcpy(place->sub, sub, n < sizeof(place->sub) ? n + 1 : sizeof(place->sub));
-    place->sub[sizeof(place->sub) - 1] = 0;
+    place->claims = *claims;
     pthread_mutex_unlock(&cache->lock);
 }
 

@@ -9,9 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ingestd/jwt.h"
 #include "util/error.h"
 #include "util/secret.h"
-#include "util/text.h"
 
 typedef struct tob_jwt_cache tob_jwt_cache;
 
@@ -21,11 +21,11 @@ void tob_jwt_cache_free(tob_jwt_cache *cache);
 
 // False when unknown or expired at now_unix_s.
 bool tob_jwt_cache_find(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTES], uint64_t now_unix_s,
-                        char ret_sub[TOB_MAX_ID_BYTES + 1]);
+                        tob_jwt_claims *ret);
 
 // The token is good while now < until_unix_s.
 void tob_jwt_cache_put(tob_jwt_cache *cache, const uint8_t hash[TOB_SHA256_BYTES], uint64_t until_unix_s,
-                       const char *sub);
+                       const tob_jwt_claims *claims);
 
 void tob_jwt_cache_clear(tob_jwt_cache *cache);
 

@@ -38,13 +38,12 @@ static tob_error read_all(int fd, char *to, size_t max, size_t *ret) {
     }
 }
 
-// Reads a file of JSON. TOB_NOT_FOUND when there is none.
-static tob_error load_file(const char *path, bool is_secret, json_t **ret, char *ret_problem) {
+tob_error tob_jwt_read_file(const char *path, bool is_secret, char **ret, size_t *ret_len,
+                            char *ret_problem) {
     tob_error err = TOB_OK;
     char *text = NULL;
     size_t n = 0;
     struct stat st;
-    json_error_t where;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st)) {
         err = errno == ENOENT ? TOB_NOT_FOUND : TOB_IO;
@@ -65,27 +64,40 @@ static tob_error load_file(const char *path, bool is_secret, json_t **ret, char 
     err = read_all(fd, text, TOB_JWT_MAX_FILE_BYTES + 1, &n);
     if (err) {
         SAY(ret_problem, "%s: %s", path, err == TOB_IO ? strerror(errno) : "more than 1 MiB");
+        OPENSSL_cleanse(text, TOB_JWT_MAX_FILE_BYTES + 1);
         goto out;
     }
-    *ret = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
-    if (!*ret) {
-        SAY(ret_problem, "%s: line %d: not JSON", path,
-            where.line); // the text of the error could show the key
-        err = TOB_MALFORMED;
-    }
+    *ret = text;
+    *ret_len = n;
+    text = NULL;
 out:
-    if (text) {
-        OPENSSL_cleanse(text, n);
-        free(text);
-    }
+    free(text);
     if (fd >= 0) {
         close(fd);
     }
     return err;
 }
 
-// A base64url member as a number without leading zeros, big-endian; 0 bytes when it is none.
-static size_t number_of(const json_t *jwk, const char *member, uint8_t *to, size_t max) {
+static tob_error load_json(const char *path, json_t **ret, char *ret_problem) {
+    char *text = NULL;
+    size_t n = 0;
+    json_error_t where;
+    tob_error err = tob_jwt_read_file(path, false, &text, &n, ret_problem);
+    if (err) {
+        return err;
+    }
+    *ret = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    if (!*ret) {
+        // the text of the error could show a key that is in the file by mistake
+        SAY(ret_problem, "%s: line %d: not JSON", path, where.line);
+        err = TOB_MALFORMED;
+    }
+    OPENSSL_cleanse(text, n);
+    free(text);
+    return err;
+}
+
+size_t tob_jwk_number(const json_t *jwk, const char *member, uint8_t *to, size_t max) {
     const json_t *value = json_object_get(jwk, member);
     size_t n = 0;
     if (!json_is_string(value) ||
@@ -100,7 +112,7 @@ static size_t number_of(const json_t *jwk, const char *member, uint8_t *to, size
     return n - zeros;
 }
 
-static const char *text_of(const json_t *jwk, const char *member) {
+const char *tob_jwk_text(const json_t *jwk, const char *member) {
     const char *text = json_string_value(json_object_get(jwk, member));
     return text ? text : "";
 }
@@ -118,14 +130,14 @@ static const char *pin_rsa(const char *alg) {
 
 static const char *fill_rsa(const json_t *jwk, tob_jwt_key *key) {
     uint8_t n[TOB_JWT_MAX_RSA_BITS / 8 + 8], e[16];
-    size_t n_bytes = number_of(jwk, "n", n, sizeof(n)), e_bytes = number_of(jwk, "e", e, sizeof(e));
+    size_t n_bytes = tob_jwk_number(jwk, "n", n, sizeof(n)), e_bytes = tob_jwk_number(jwk, "e", e, sizeof(e));
     if (n_bytes < TOB_JWT_MIN_RSA_BITS / 8 || n_bytes > TOB_JWT_MAX_RSA_BITS / 8) {
         return "an RSA key must have 2048 to 8192 bits";
     }
     if (e_bytes == 0 || !(e[e_bytes - 1] & 1) || (e_bytes == 1 && e[0] < 3)) {
         return "the RSA exponent is not usable";
     }
-    key->alg = pin_rsa(text_of(jwk, "alg"));
+    key->alg = pin_rsa(tob_jwk_text(jwk, "alg"));
     key->signature_bytes = n_bytes;
     return key->alg ? NULL : "its alg is not for an RSA signature";
 }
@@ -136,8 +148,8 @@ static const char *fill_ec(const json_t *jwk, tob_jwt_key *key) {
         size_t bytes;
     } known[] = {{"P-256", "ES256", 64}, {"P-384", "ES384", 96}, {"P-521", "ES512", 132}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strcmp(text_of(jwk, "crv"), known[i].curve) == 0) {
-            const char *alg = text_of(jwk, "alg");
+        if (strcmp(tob_jwk_text(jwk, "crv"), known[i].curve) == 0) {
+            const char *alg = tob_jwk_text(jwk, "alg");
             key->alg = known[i].alg;
             key->signature_bytes = known[i].bytes;
             return *alg && strcmp(alg, key->alg) != 0 ? "its alg is not the one of its curve" : NULL;
@@ -148,7 +160,7 @@ static const char *fill_ec(const json_t *jwk, tob_jwt_key *key) {
 
 static bool is_for_signatures(const json_t *jwk) {
     const json_t *operations = json_object_get(jwk, "key_ops"), *operation = NULL;
-    if (json_object_get(jwk, "use") && strcmp(text_of(jwk, "use"), "sig") != 0) {
+    if (json_object_get(jwk, "use") && strcmp(tob_jwk_text(jwk, "use"), "sig") != 0) {
         return false;
     }
     size_t i = 0;
@@ -180,7 +192,7 @@ static const char *import_public(const json_t *jwk, tob_jwt_key *key) {
 //   ret_ignored   not for us
 // Returns what is wrong with it, or NULL.
 static const char *fill_key(const json_t *jwk, tob_jwt_key *key, bool *ret_ignored) {
-    const char *kty = text_of(jwk, "kty"), *kid = text_of(jwk, "kid");
+    const char *kty = tob_jwk_text(jwk, "kty"), *kid = tob_jwk_text(jwk, "kid");
     bool is_rsa = strcmp(kty, "RSA") == 0, is_ec = strcmp(kty, "EC") == 0;
     *ret_ignored = false;
     if (strcmp(kty, "oct") == 0) {
@@ -240,7 +252,7 @@ static tob_error add_keys(const char *path, const json_t *array, tob_jwt_keys *k
 tob_error tob_jwt_keys_load(const char *path, tob_jwt_keys *ret, char *ret_problem) {
     json_t *file = NULL;
     tob_jwt_keys keys = {.keys = NULL};
-    tob_error err = load_file(path, false, &file, ret_problem);
+    tob_error err = load_json(path, &file, ret_problem);
     if (err) {
         return err == TOB_NOT_FOUND ? TOB_IO : err;
     }
@@ -285,176 +297,4 @@ void tob_jwt_keys_fini(tob_jwt_keys *keys) {
     }
     free(keys->keys);
     *keys = (tob_jwt_keys){.keys = NULL};
-}
-
-// RFC 7638 §3: the SHA-256 of the required members, in this order, without white space.
-static bool thumbprint(const cjose_jwk_t *jwk, char ret[44]) {
-    char *text = cjose_jwk_to_json(jwk, false, NULL);
-    json_t *public = text ? json_loads(text, 0, NULL) : NULL;
-    uint8_t xy[2][32], hash[TOB_SHA256_BYTES];
-    char coordinates[2][44], canonical[160];
-    bool ok = public != NULL;
-    for (int i = 0; ok && i < 2; i++) {
-        uint8_t bytes[33];
-        size_t n = number_of(public, i ? "y" : "x", bytes, sizeof(bytes));
-        ok = n > 0 && n <= 32;
-        if (ok) {
-            memset(xy[i], 0, sizeof(xy[i]));
-            memcpy(xy[i] + 32 - n, bytes, n);
-            tob_base64url_encode(xy[i], 32, coordinates[i]);
-        }
-    }
-    if (ok) {
-        int n = snprintf(canonical, sizeof(canonical),
-                         "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}", coordinates[0],
-                         coordinates[1]);
-        tob_sha256(canonical, (size_t)n, hash);
-        tob_base64url_encode(hash, sizeof(hash), ret);
-    }
-    json_decref(public);
-    cjose_get_dealloc()(text);
-    return ok;
-}
-
-static tob_error write_private(int fd, const char *text) {
-    size_t n = strlen(text);
-    while (n > 0) {
-        ssize_t wrote = write(fd, text, n);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
-        }
-        if (wrote <= 0) {
-            return TOB_IO;
-        }
-        text += wrote;
-        n -= (size_t)wrote;
-    }
-    return fsync(fd) ? TOB_IO : TOB_OK;
-}
-
-static tob_error sync_parent(const char *path) {
-    char *dir = strdup(path);
-    char *slash = dir ? strrchr(dir, '/') : NULL;
-    if (slash) {
-        slash[slash == dir] = 0;
-    }
-    int fd = dir ? open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    tob_error err = fd >= 0 && fsync(fd) == 0 ? TOB_OK : TOB_IO;
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(dir);
-    return err;
-}
-
-// Writes the key so that after a crash there is either the whole file or none: a token must not outlive its key.
-static tob_error store(const char *path, const char *text, char *ret_problem) {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.new", path) < 0) {
-        SAY(ret_problem, "%s: %s", path, tob_error_string(TOB_NO_MEMORY));
-        return TOB_NO_MEMORY;
-    }
-    unlink(temporary); // left by a crash
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    tob_error err = fd >= 0 ? write_private(fd, text) : TOB_IO;
-    if (!err && (rename(temporary, path) || sync_parent(path))) {
-        err = TOB_IO;
-    }
-    if (err) {
-        SAY(ret_problem, "%s: %s", path, strerror(errno));
-        unlink(temporary);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(temporary);
-    return err;
-}
-
-static tob_error make_own(const char *path, cjose_jwk_t **ret, char *ret_problem) {
-    char kid[44];
-    tob_error err = TOB_INTERNAL;
-    char *text = NULL;
-    cjose_jwk_t *jwk = cjose_jwk_create_EC_random(CJOSE_JWK_EC_P_256, NULL);
-    SAY(ret_problem, "%s: making the key failed", path);
-    if (!jwk || !thumbprint(jwk, kid) || !cjose_jwk_set_kid(jwk, kid, strlen(kid), NULL)) {
-        goto out;
-    }
-    text = cjose_jwk_to_json(jwk, true, NULL);
-    if (!text) {
-        goto out;
-    }
-    err = store(path, text, ret_problem);
-    if (err) {
-        goto out;
-    }
-    *ret = jwk;
-    jwk = NULL;
-out:
-    if (text) {
-        OPENSSL_cleanse(text, strlen(text));
-        cjose_get_dealloc()(text);
-    }
-    cjose_jwk_release(jwk);
-    return err;
-}
-
-// cjose computes the public half of a private key and ignores what the file says of it: they must agree, or
-// whoever copied the key's public half from the file could not check our tokens.
-static bool halves_agree(const json_t *file, const cjose_jwk_t *jwk) {
-    char *text = cjose_jwk_to_json(jwk, false, NULL);
-    json_t *public = text ? json_loads(text, 0, NULL) : NULL;
-    bool agree = public != NULL;
-    for (int i = 0; agree && i < 2; i++) {
-        uint8_t theirs[33], ours[33];
-        size_t n = number_of(file, i ? "y" : "x", theirs, sizeof(theirs));
-        agree = n > 0 && n == number_of(public, i ? "y" : "x", ours, sizeof(ours)) &&
-                memcmp(theirs, ours, n) == 0;
-    }
-    json_decref(public);
-    cjose_get_dealloc()(text);
-    return agree;
-}
-
-static tob_error import_own(const char *path, json_t *file, cjose_jwk_t **ret, char *ret_problem) {
-    uint8_t d[33];
-    bool complete = strcmp(text_of(file, "kty"), "EC") == 0 && strcmp(text_of(file, "crv"), "P-256") == 0 &&
-                    number_of(file, "d", d, sizeof(d)) > 0;
-    OPENSSL_cleanse(d, sizeof(d));
-    cjose_jwk_t *jwk = complete ? cjose_jwk_import_json(file, NULL) : NULL;
-    ERR_clear_error();
-    if (!jwk || !halves_agree(file, jwk)) {
-        cjose_jwk_release(jwk);
-        SAY(ret_problem, "%s: not a private P-256 key as JWK", path);
-        return TOB_MALFORMED;
-    }
-    *ret = jwk;
-    return TOB_OK;
-}
-
-tob_error tob_jwt_key_load_own(const char *path, tob_jwt_key *ret, char *ret_problem) {
-    json_t *file = NULL;
-    char kid[44];
-    tob_jwt_key key = {.alg = "ES256", .signature_bytes = 64, .own = true};
-    tob_error err = load_file(path, true, &file, ret_problem);
-    if (err == TOB_NOT_FOUND) {
-        err = make_own(path, &key.jwk, ret_problem);
-    } else if (!err) {
-        err = import_own(path, file, &key.jwk, ret_problem);
-    }
-    if (err) {
-        goto out;
-    }
-    key.kid = thumbprint(key.jwk, kid) ? strdup(kid) : NULL;
-    if (!key.kid) {
-        SAY(ret_problem, "%s: %s", path, tob_error_string(TOB_NO_MEMORY));
-        err = TOB_NO_MEMORY;
-        goto out;
-    }
-    *ret = key;
-    key = (tob_jwt_key){.kid = NULL};
-out:
-    tob_jwt_key_fini(&key);
-    json_decref(file);
-    return err;
 }

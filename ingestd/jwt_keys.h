@@ -1,4 +1,5 @@
-// The keys that may sign headends' tokens: our own issuer's and those of a JWKS file (RFC 7517). Inside jwt*.c only.
+// The keys of a JWKS file (RFC 7517), which may sign headends' tokens, and what our own (jwt_own_keys.h) share with them.
+// Inside jwt*.c and signing_keys.c only.
 //
 // Threads: one at a time to load; a loaded key may verify on any thread.
 // Errors:  with a problem of TOB_JWT_PROBLEM_BYTES that says which file and why.
@@ -6,8 +7,10 @@
 #define TOB_INGESTD_JWT_KEYS_H
 
 #include <cjose/cjose.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "ingestd/jwt.h"
 #include "util/error.h"
@@ -21,7 +24,6 @@ typedef struct tob_jwt_key {
     char *kid;
     const char *alg;        // the only one that this key may be used with; static text
     size_t signature_bytes; // exactly
-    bool own;               // our issuer's
     cjose_jwk_t *jwk;
 } tob_jwt_key;
 
@@ -30,9 +32,6 @@ typedef struct tob_jwt_keys {
     size_t count;
 } tob_jwt_keys;
 
-// tob_jwt_key_load_own reads our ES256 key, or makes it: mode 0600, kid = RFC 7638 thumbprint.
-// Errors: TOB_IO, TOB_MALFORMED, TOB_PRECONDITION when everyone may read the file, TOB_NO_MEMORY.
-TOB_MUST_USE tob_error tob_jwt_key_load_own(const char *path, tob_jwt_key *ret, char *ret_problem);
 void tob_jwt_key_fini(tob_jwt_key *key);
 
 // tob_jwt_keys_load reads a JWKS file. Keys that are not for signatures, or of a kind that we don't know, are
@@ -40,6 +39,20 @@ void tob_jwt_key_fini(tob_jwt_key *key);
 // Errors: TOB_IO, TOB_MALFORMED, TOB_TOO_LARGE, TOB_NO_MEMORY.
 TOB_MUST_USE tob_error tob_jwt_keys_load(const char *path, tob_jwt_keys *ret, char *ret_problem);
 void tob_jwt_keys_fini(tob_jwt_keys *keys);
+
+// tob_jwt_read_file reads a file of at most TOB_JWT_MAX_FILE_BYTES.
+//   is_secret   everyone may not read it
+//   ret         not a string; owned by the caller: cleanse it, then free it
+// Errors: TOB_NOT_FOUND, TOB_IO, TOB_TOO_LARGE, TOB_PRECONDITION for the mode of a secret one, TOB_NO_MEMORY.
+TOB_MUST_USE tob_error tob_jwt_read_file(const char *path, bool is_secret, char **ret, size_t *ret_len,
+                                         char *ret_problem);
+
+// tob_jwk_text: a member that is a string, borrowed; "" when it is none.
+const char *tob_jwk_text(const json_t *jwk, const char *member);
+
+// tob_jwk_number: a base64url member as a number without leading zeros, big-endian, in `to`. Returns its bytes; 0 when it is
+// none.
+size_t tob_jwk_number(const json_t *jwk, const char *member, uint8_t *to, size_t max);
 
 // NULL when there is none.
 const tob_jwt_key *tob_jwt_keys_find(const tob_jwt_keys *keys, const char *kid);

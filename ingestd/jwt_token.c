@@ -1,6 +1,5 @@
 #include "ingestd/jwt_token.h"
 
-#include <jansson.h>
 #include <string.h>
 #include <strings.h>
 
@@ -101,7 +100,31 @@ static tob_error check_header(const json_t *object, tob_jwt_header *ret, const c
     return TOB_OK;
 }
 
-static tob_error check_claims(const json_t *object, tob_jwt_claims *ret, const char **ret_reason) {
+// RFC 7519 §4.1.3: one audience, or an array of them.
+static bool is_audience(const json_t *aud) {
+    const json_t *one = NULL;
+    size_t i = 0;
+    json_array_foreach(aud, i, one) {
+        if (!json_is_string(one)) {
+            return false;
+        }
+    }
+    return json_is_string(aud) || json_is_array(aud);
+}
+
+bool tob_jwt_token_is_for(const tob_jwt_token *token, const char *audience) {
+    const json_t *aud = token->body.aud, *one = NULL;
+    size_t i = 0;
+    json_array_foreach(aud, i, one) {
+        if (strcmp(json_string_value(one), audience) == 0) {
+            return true;
+        }
+    }
+    return json_is_string(aud) && strcmp(json_string_value(aud), audience) == 0;
+}
+
+static tob_error check_body(const json_t *object, tob_jwt_body *ret, const char **ret_reason) {
+    json_t *aud = json_object_get(object, "aud");
     const json_t *exp = json_object_get(object, "exp"), *nbf = json_object_get(object, "nbf");
     const json_t *iat = json_object_get(object, "iat"), *iss = json_object_get(object, "iss");
     if (!json_is_integer(exp)) {
@@ -113,18 +136,24 @@ static tob_error check_claims(const json_t *object, tob_jwt_claims *ret, const c
     if (iss && !take_string(object, "iss", ret->iss, TOB_MAX_NAME_BYTES)) {
         return refuse(ret_reason, "the token's iss is not a name");
     }
+    if (aud && !is_audience(aud)) {
+        return refuse(ret_reason, "the token's aud is not a name or an array of names");
+    }
     if (!take_string(object, "sub", ret->sub, TOB_MAX_ID_BYTES) ||
         !tob_id_valid(ret->sub, strlen(ret->sub))) {
         return refuse(ret_reason, "the token's sub is missing or not an id");
     }
     ret->exp_unix_s = json_integer_value(exp);
     ret->nbf_unix_s = nbf ? json_integer_value(nbf) : INT64_MIN;
+    ret->iat_unix_s = iat ? json_integer_value(iat) : 0;
+    ret->aud = json_incref(aud);
     return TOB_OK;
 }
 
 tob_error tob_jwt_token_parse(const char *token, size_t len, tob_jwt_token *ret, const char **ret_reason) {
     json_t *header = NULL, *claims = NULL;
     tob_error err = TOB_UNAUTHENTICATED;
+    memset(ret, 0, sizeof(*ret));
     if (len > TOB_JWT_MAX_BYTES) {
         return refuse(ret_reason, "the token is too long");
     }
@@ -134,7 +163,6 @@ tob_error tob_jwt_token_parse(const char *token, size_t len, tob_jwt_token *ret,
     if (!second || memchr(second + 1, '.', (size_t)(end - second - 1))) {
         return refuse(ret_reason, "the token has not three parts");
     }
-    memset(ret, 0, sizeof(*ret));
     header = load_object(token, (size_t)(first - token));
     if (!header) {
         err = refuse(ret_reason, "the token's header is not base64url of a JSON object");
@@ -149,7 +177,7 @@ tob_error tob_jwt_token_parse(const char *token, size_t len, tob_jwt_token *ret,
         err = refuse(ret_reason, "the token's claims are not base64url of a JSON object");
         goto out;
     }
-    err = check_claims(claims, &ret->claims, ret_reason);
+    err = check_body(claims, &ret->body, ret_reason);
     if (err) {
         goto out;
     }
@@ -162,4 +190,9 @@ out:
     json_decref(header);
     json_decref(claims);
     return err;
+}
+
+void tob_jwt_token_fini(tob_jwt_token *token) {
+    json_decref(token->body.aud);
+    token->body.aud = NULL;
 }

@@ -1,17 +1,24 @@
 // tobogganing-ingestd: arguments, signals, and the life of the daemon.
+#include <errno.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ingestd/daemon.h"
+#include "ingestd/limiter.h"
+#include "sql/sql.h"
 #include "util/daemon.h"
 #include "util/log.h"
 #include "util/options.h"
+#include "util/secret.h"
+#include "util/watch.h"
 
 #define MIN_REQUEST_MEMORY   (16ull << 20)
 #define MAX_SYNC_INTERVAL_MS 60000
 #define MMAP_THRESHOLD       (128 << 10)
+#define DATABASE_RETRY_MS    1000
+#define REGISTRY_VARIABLE    "TOBOGGANING_REGISTRY"
 
 static tob_ingestd_settings settings;
 static tob_log_options log_options;
@@ -38,23 +45,66 @@ static const tob_option options[] = {
      .value = "DIR",
      .kind = TOB_OPTION_STRING,
      .target = &settings.state_dir,
-     .help = "Where everything durable is: journal/, registry.db, issuer-key.jwk, instance. Made if missing. "
+     .help = "Where everything durable is: journal/, registry.db, instance, erased. Made if missing. "
              "Required."},
     {.name = "registry",
-     .env = "TOBOGGANING_REGISTRY",
+     .env = REGISTRY_VARIABLE,
      .value = "URL",
      .kind = TOB_OPTION_STRING,
      .target = &settings.registry_url,
+     .help = "The database of who may report: sqlite:PATH, for one ingestd, or postgresql://USER@HOST/NAME "
+             "for several. Without it, STATE_DIR/registry.db. A password is taken from the environment "
+             "variable or the file below, not from the flag, which every user of the machine can see."},
+    {.name = "registry-password-file",
+     .env = "TOBOGGANING_REGISTRY_PASSWORD_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.registry_password_file,
+     .help = "The database's password, in the first line; read for every connection."},
+    {.name = "ca-cert-file",
+     .env = "CA_CERT_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.ca_cert_file,
      .help =
-         "The database of clients, clusters and headends: sqlite:PATH. Without it, STATE_DIR/registry.db."},
+         "The certificate (PEM) of the authority that signs the fleet's certificates, with --ca-key-file. "
+         "Without them one is made at the first start, and kept in the registry."},
+    {.name = "ca-key-file",
+     .env = "CA_KEY_FILE",
+     .value = "FILE",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.ca_key_file,
+     .help = "Its private key (PEM), readable by its owner only."},
+    {.name = "wrong-credentials-burst",
+     .env = "TOBOGGANING_WRONG_CREDENTIALS_BURST",
+     .value = "N",
+     .fallback = "50",
+     .kind = TOB_OPTION_NUMBER,
+     .target = &settings.wrong_credentials_burst,
+     .min = 1,
+     .max = TOB_LIMITER_MAX_BURST,
+     .help =
+         "Wrong credentials that an address may present one after the other; then one a second. A right one "
+         "is always let in."},
     {.name = "jwks-file",
      .env = "JWKS_FILE",
      .value = "FILE",
      .kind = TOB_OPTION_STRING,
      .target = &settings.jwks_file,
      .help = "Public keys (JWKS, RFC 7517) of another issuer whose headend tokens are accepted too. Read "
-             "again on "
-             "SIGHUP."},
+             "again when it changes."},
+    {.name = "jwks-issuer",
+     .env = "JWKS_ISSUER",
+     .value = "NAME",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.jwks_issuer,
+     .help = "The `iss` that tokens of those keys must have. Without it, any."},
+    {.name = "jwks-audience",
+     .env = "JWKS_AUDIENCE",
+     .value = "NAME",
+     .kind = TOB_OPTION_STRING,
+     .target = &settings.jwks_audience,
+     .help = "What the `aud` of tokens of those keys must hold. Without it, anything."},
     {.name = "journal-sync",
      .env = "TOBOGGANING_JOURNAL_SYNC",
      .value = "MODE",
@@ -185,7 +235,9 @@ static const tob_command command = {
         "acknowledges them once they are durable, keeps the last values of every client and headend, and "
         "publishes "
         "changes on the bus for exporters. It also serves the registry of who may report.\n"
-        "SIGTERM and SIGINT answer what is under way and stop; SIGHUP reads token files and the JWKS again.",
+        "SIGTERM and SIGINT answer what is under way and stop; SIGHUP reads token files and the JWKS again, "
+        "which "
+        "also happens when they change.",
     .examples = "  ADMIN_TOKEN=… CLUSTER_TOKEN=… tobogganing-ingestd --state-dir /var/lib/tobogganing",
     .options = options,
     .option_count = sizeof(options) / sizeof(options[0]),
@@ -216,6 +268,16 @@ static int check_settings(void) {
     if (!settings.state_dir || !*settings.state_dir) {
         return tob_options_error(&command, "state-dir", "is required");
     }
+    if (settings.registry_url && settings.registry_url != getenv(REGISTRY_VARIABLE) &&
+        tob_sql_url_has_password(settings.registry_url)) {
+        return tob_options_error(&command, "registry",
+                                 "a password in the flag can be seen by every user of this machine; use the "
+                                 "environment variable or --registry-password-file");
+    }
+    if (!settings.ca_cert_file != !settings.ca_key_file) {
+        return tob_options_error(&command, settings.ca_cert_file ? "ca-key-file" : "ca-cert-file",
+                                 "is needed: certificate and key come together");
+    }
     if (!parse_sync(sync_name)) {
         return tob_options_error(&command, "journal-sync", "'%s' is not always, interval:MS (1-%d) or never",
                                  sync_name, MAX_SYNC_INTERVAL_MS);
@@ -223,19 +285,62 @@ static int check_settings(void) {
     return -1;
 }
 
-static int report_failure(const char *option, const char *problem) {
-    if (option) {
-        return tob_options_error(&command, option, "%s", problem);
+static int report_failure(const tob_start_problem *problem) {
+    if (problem->option) {
+        return tob_options_error(&command, problem->option, "%s", problem->text);
     }
-    tob_err("start_failed", TOB_STR("problem", problem));
+    tob_err("start_failed", TOB_STR("problem", problem->text));
     return 1;
 }
 
-static void serve(tob_ingestd *ingestd) {
+static bool database_away(tob_error err, const tob_start_problem *problem) {
+    return err == TOB_UNAVAILABLE && problem->option && strcmp(problem->option, "registry") == 0;
+}
+
+// A database that is away may be starting, too: it is waited for. Returns -1, or the status to exit with.
+static int open_ingestd(tob_ingestd **ret, tob_start_problem *problem) {
+    bool waiting = false;
+    tob_error err = tob_ingestd_new(&settings, ret, problem);
+    while (database_away(err, problem)) {
+        if (!waiting) {
+            tob_warn("registry_away", TOB_STR("problem", problem->text),
+                     TOB_UINT("retry_ms", DATABASE_RETRY_MS));
+        }
+        waiting = true;
+        if (tob_daemon_wait(DATABASE_RETRY_MS) == TOB_SIGNAL_STOP) {
+            tob_info("stopped");
+            return 0;
+        }
+        err = tob_ingestd_new(&settings, ret, problem);
+    }
+    return err ? report_failure(problem) : -1;
+}
+
+// Before the files are read, so that no change is missed. NULL when nothing is, or can be, watched.
+static tob_watch *watch_files(void) {
+    const char *const secrets[] = {settings.admin_token_file, settings.cluster_token_file,
+                                   settings.registry_password_file, settings.ca_key_file};
+    const char *const watched[] = {settings.admin_token_file, settings.cluster_token_file,
+                                   settings.jwks_file};
+    tob_watch *watch = NULL;
+    for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
+        if (tob_secret_file_exposed(secrets[i])) {
+            tob_warn("token_file_readable", TOB_STR("file", secrets[i]),
+                     TOB_STR("hint", "others may read it: chmod 600"));
+        }
+    }
+    if (tob_watch_open(watched, sizeof(watched) / sizeof(watched[0]), &watch)) {
+        tob_warn("watch_failed", TOB_STR("error", strerror(errno)),
+                 TOB_STR("hint", "token files and the JWKS are read again on SIGHUP only"));
+    }
+    return watch;
+}
+
+static void serve(tob_ingestd *ingestd, tob_watch *watch) {
     tob_info("ready", TOB_STR("version", TOB_VERSION), TOB_STR("state_dir", settings.state_dir));
     tob_daemon_notify("READY=1");
     tob_signal got = TOB_SIGNAL_TICK;
-    while ((got = tob_daemon_wait(0)) != TOB_SIGNAL_STOP) {
+    while ((got = tob_daemon_wait_or_watch(watch, 0)) != TOB_SIGNAL_STOP) {
         if (got == TOB_SIGNAL_RELOAD) {
             tob_ingestd_reload(ingestd);
         }
@@ -253,6 +358,7 @@ static void return_freed_memory(void) {
 }
 
 int main(int argc, char **argv) {
+    tob_daemon_keep_secrets();
     return_freed_memory();
     char **args = NULL;
     size_t arg_count = 0;
@@ -265,19 +371,22 @@ int main(int argc, char **argv) {
     }
     tob_daemon_block_signals();
     tob_raise_fd_limit();
-    char problem[TOB_INGESTD_PROBLEM_BYTES];
-    const char *option = NULL;
     tob_ingestd *ingestd = NULL;
-    if (tob_ingestd_new(&settings, &ingestd, problem, &option)) {
-        return report_failure(option, problem);
+    tob_start_problem problem = {.text = ""};
+    tob_watch *watch = watch_files();
+    status = open_ingestd(&ingestd, &problem);
+    if (status >= 0) {
+        tob_watch_free(watch);
+        return status;
     }
-    if (tob_ingestd_start(ingestd, problem, &option)) {
-        status = report_failure(option, problem);
+    if (tob_ingestd_start(ingestd, &problem)) {
+        status = report_failure(&problem);
         tob_ingestd_stop(ingestd);
     } else {
-        serve(ingestd);
+        serve(ingestd, watch);
         status = 0;
     }
     tob_ingestd_free(ingestd);
+    tob_watch_free(watch);
     return status;
 }

@@ -1,125 +1,176 @@
+#include "ingestd/registry.h"
+
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "ingestd/registry_backend.h"
+#include "ingestd/registry_migrations.h"
+#include "util/clock.h"
 
-void tob_registry_say(tob_registry_problem *problem, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(problem->text, sizeof(problem->text), format, args);
-    va_end(args);
-}
+struct tob_registry {
+    tob_sql *sql;
+    tob_sql_problem_text problem; // "": the database's
+    bool changing;
+    tob_registry_actor actor; // borrowed; these three are the open change's
+    uint64_t change;
+    uint64_t now_unix_ms;
+};
 
-tob_error tob_registry_open(const char *url, tob_registry **ret, tob_registry_problem *ret_problem) {
-    static const char sqlite[] = "sqlite:";
-    size_t n = sizeof(sqlite) - 1;
-    if (strncmp(url, sqlite, n) == 0 && url[n]) {
-        return tob_registry_sqlite_open(url + n, ret, ret_problem);
+tob_error tob_registry_open(const char *url, const char *password_file, tob_registry **ret,
+                            tob_sql_problem_text *ret_problem) {
+    tob_error err = TOB_OK;
+    tob_registry *registry = calloc(1, sizeof(*registry));
+    if (!registry) {
+        snprintf(ret_problem->text, sizeof(ret_problem->text), "%s", tob_error_string(TOB_NO_MEMORY));
+        return TOB_NO_MEMORY;
     }
-    // The URL is not repeated: of another kind, it may hold a password.
-    tob_registry_say(ret_problem, "the registry's URL must be sqlite:PATH");
-    return TOB_INVALID;
+    err = tob_sql_open(url, password_file, &registry->sql, ret_problem);
+    if (err) {
+        goto out;
+    }
+    err = tob_sql_migrate(registry->sql, tob_registry_migrations, tob_registry_migration_count,
+                          tob_clock_unix_ms());
+    if (err) {
+        snprintf(ret_problem->text, sizeof(ret_problem->text), "%s", tob_sql_problem(registry->sql));
+        goto out;
+    }
+    *ret = registry;
+    registry = NULL;
+out:
+    tob_registry_close(registry);
+    return err;
 }
 
 void tob_registry_close(tob_registry *registry) {
     if (registry) {
-        registry->backend->close(registry);
+        tob_sql_close(registry->sql);
+        free(registry);
     }
+}
+
+tob_sql *tob_registry_sql(tob_registry *registry) {
+    registry->problem.text[0] = 0;
+    return registry->sql;
+}
+
+const char *tob_registry_engine(const tob_registry *registry) {
+    return tob_sql_engine(registry->sql);
 }
 
 const char *tob_registry_last_problem(const tob_registry *registry) {
-    return registry->problem.text;
+    return registry->problem.text[0] ? registry->problem.text : tob_sql_problem(registry->sql);
 }
 
-tob_error tob_registry_add_cluster(tob_registry *registry, const tob_registry_cluster *cluster) {
-    return registry->backend->add_cluster(registry, cluster);
+void tob_registry_say(tob_registry *registry, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(registry->problem.text, sizeof(registry->problem.text), format, args);
+    va_end(args);
 }
 
-tob_error tob_registry_add_client(tob_registry *registry, const tob_registry_client *client) {
-    return registry->backend->add_client(registry, client);
-}
-
-tob_error tob_registry_add_headend(tob_registry *registry, const tob_registry_headend *headend) {
-    return registry->backend->add_headend(registry, headend);
-}
-
-tob_error tob_registry_revoke_client(tob_registry *registry, const char *id, uint64_t now_unix_ms) {
-    return registry->backend->revoke_client(registry, id, now_unix_ms);
-}
-
-tob_error tob_registry_delete_client(tob_registry *registry, const char *id) {
-    return registry->backend->delete_client(registry, id);
-}
-
-tob_error tob_registry_delete_headend(tob_registry *registry, const char *id) {
-    return registry->backend->delete_headend(registry, id);
-}
-
-tob_error tob_registry_list_clusters(tob_registry *registry, const char *after, uint32_t max,
-                                     tob_registry_cluster_fn fn, void *user) {
-    return registry->backend->list_clusters(registry, after, max, fn, user);
-}
-
-tob_error tob_registry_list_clients(tob_registry *registry, const char *after, uint32_t max,
-                                    tob_registry_client_fn fn, void *user) {
-    return registry->backend->list_clients(registry, after, max, fn, user);
-}
-
-tob_error tob_registry_list_headends(tob_registry *registry, const char *after, uint32_t max,
-                                     tob_registry_headend_fn fn, void *user) {
-    return registry->backend->list_headends(registry, after, max, fn, user);
-}
-
-tob_error tob_registry_get_client(tob_registry *registry, const char *id, tob_registry_client_fn fn,
-                                  void *user) {
-    return registry->backend->get_client(registry, id, fn, user);
-}
-
-tob_error tob_registry_get_headend(tob_registry *registry, const char *id, tob_registry_headend_fn fn,
-                                   void *user) {
-    return registry->backend->get_headend(registry, id, fn, user);
-}
-
-tob_directory_client tob_registry_directory_client(const tob_registry_client *client) {
-    tob_directory_client row = {.id = client->id,
-                                .name = client->name,
-                                .type = client->type,
-                                .revoked = client->revoked_unix_ms != 0};
-    memcpy(row.key_hash, client->key_hash, sizeof(row.key_hash));
-    return row;
-}
-
-tob_directory_headend tob_registry_directory_headend(const tob_registry_headend *headend) {
-    return (tob_directory_headend){.id = headend->id,
-                                   .name = headend->name,
-                                   .region = headend->region,
-                                   .datacenter = headend->datacenter};
-}
-
-static tob_error load_cluster(void *user, const tob_registry_cluster *cluster) {
-    (void)cluster;
-    tob_directory_count_cluster(user);
+static tob_error see_number(void *user, const tob_sql_row *row) {
+    *(uint64_t *)user = tob_sql_row_integer(row, 0);
     return TOB_OK;
 }
 
-static tob_error load_client(void *user, const tob_registry_client *client) {
-    tob_directory_client row = tob_registry_directory_client(client);
-    return tob_directory_put_client(user, &row);
-}
-
-static tob_error load_headend(void *user, const tob_registry_headend *headend) {
-    tob_directory_headend row = tob_registry_directory_headend(headend);
-    return tob_directory_put_headend(user, &row);
-}
-
-tob_error tob_registry_load(tob_registry *registry, tob_directory *directory) {
-    tob_error err = tob_registry_list_clusters(registry, "", UINT32_MAX, load_cluster, directory);
-    if (!err) {
-        err = tob_registry_list_clients(registry, "", UINT32_MAX, load_client, directory);
+// The number is taken first, and its row is locked until the commit: the next change waits here, and sees all of this one.
+static tob_error take_number(tob_registry *registry) {
+    static const char statement[] =
+        "UPDATE registry_state SET change = change + 1 WHERE id = 1 RETURNING change";
+    uint64_t rows = 0;
+    tob_error err = tob_sql_begin(registry->sql);
+    if (err) {
+        return err;
     }
-    if (!err) {
-        err = tob_registry_list_headends(registry, "", UINT32_MAX, load_headend, directory);
+    err = tob_sql_run(registry->sql, statement, NULL, 0, see_number, &registry->change, &rows);
+    if (!err && rows != 1) {
+        tob_registry_say(registry, "the registry's table registry_state has no row");
+        err = TOB_DAMAGED;
+    }
+    if (err) {
+        tob_sql_rollback(registry->sql);
     }
     return err;
+}
+
+tob_error tob_registry_begin(tob_registry *registry, const tob_registry_actor *actor, uint64_t now_unix_ms) {
+    assert(!registry->changing);
+    assert(strlen(actor->who) < TOB_REGISTRY_MAX_WHO_BYTES);
+    assert(strlen(actor->peer) < TOB_REGISTRY_MAX_PEER_BYTES);
+    registry->problem.text[0] = 0;
+    tob_error err = take_number(registry);
+    if (err) {
+        return err;
+    }
+    registry->changing = true;
+    registry->actor = *actor;
+    registry->now_unix_ms = now_unix_ms;
+    return TOB_OK;
+}
+
+tob_error tob_registry_commit(tob_registry *registry) {
+    assert(registry->changing);
+    tob_sql *sql = tob_registry_sql(registry);
+    tob_error err = tob_sql_notify(sql, TOB_REGISTRY_CHANNEL);
+    if (!err) {
+        err = tob_sql_commit(sql);
+    }
+    if (err) {
+        tob_sql_rollback(sql);
+    }
+    registry->changing = false;
+    return err;
+}
+
+void tob_registry_rollback(tob_registry *registry) {
+    tob_sql_rollback(registry->sql); // keeps the problem: the caller has yet to tell it
+    registry->changing = false;
+}
+
+uint64_t tob_registry_change(const tob_registry *registry) {
+    assert(registry->changing);
+    return registry->change;
+}
+
+const tob_registry_actor *tob_registry_acting(const tob_registry *registry) {
+    assert(registry->changing);
+    return &registry->actor;
+}
+
+uint64_t tob_registry_now(const tob_registry *registry) {
+    assert(registry->changing);
+    return registry->now_unix_ms;
+}
+
+static tob_error see_state(void *user, const tob_sql_row *row) {
+    uint64_t *numbers = user;
+    numbers[0] = tob_sql_row_integer(row, 0);
+    numbers[1] = tob_sql_row_integer(row, 1);
+    return TOB_OK;
+}
+
+tob_error tob_registry_last_change(tob_registry *registry, uint64_t *ret_change, uint64_t *ret_forgotten) {
+    static const char statement[] = "SELECT change, forgotten FROM registry_state WHERE id = 1";
+    uint64_t numbers[2] = {0, 0}, rows = 0;
+    tob_error err = tob_sql_run(tob_registry_sql(registry), statement, NULL, 0, see_state, numbers, &rows);
+    if (!err && rows != 1) {
+        tob_registry_say(registry, "the registry's table registry_state has no row");
+        err = TOB_DAMAGED;
+    }
+    if (err) {
+        return err;
+    }
+    *ret_change = numbers[0];
+    *ret_forgotten = numbers[1];
+    return TOB_OK;
+}
+
+tob_error tob_registry_watch(tob_registry *registry, void (*fn)(void *user, bool away), void *user) {
+    return tob_sql_watch(tob_registry_sql(registry), TOB_REGISTRY_CHANNEL, fn, user);
+}
+
+void tob_registry_unwatch(tob_registry *registry) {
+    tob_sql_unwatch(registry->sql);
 }

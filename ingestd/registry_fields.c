@@ -1,7 +1,6 @@
 #include "ingestd/registry_fields.h"
 
 #include <inttypes.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,12 +29,16 @@ bool tob_field_name(tob_rpc_call *call, const char *field, const char *name) {
     return false;
 }
 
-bool tob_field_url(tob_rpc_call *call, const char *field, const char *url) {
+bool tob_url_valid(const char *url) {
     size_t n = 0;
     while (n <= TOB_REGISTRY_MAX_URL_BYTES && url[n] > 0x20 && url[n] < 0x7f) {
         n++;
     }
-    if (!url[n] && n <= TOB_REGISTRY_MAX_URL_BYTES) {
+    return !url[n] && n <= TOB_REGISTRY_MAX_URL_BYTES;
+}
+
+bool tob_field_url(tob_rpc_call *call, const char *field, const char *url) {
+    if (tob_url_valid(url)) {
         return true;
     }
     tob_rpc_fail(call, TOB_INVALID, 0, "%s: must be at most %d ASCII characters without spaces", field,
@@ -43,12 +46,13 @@ bool tob_field_url(tob_rpc_call *call, const char *field, const char *url) {
     return false;
 }
 
+bool tob_client_type_valid(const char *type) {
+    return strcmp(type, "docker") == 0 || strcmp(type, "native") == 0 || strcmp(type, "mobile") == 0;
+}
+
 bool tob_field_client_type(tob_rpc_call *call, const char *field, const char *type) {
-    static const char *const known[] = {"docker", "native", "mobile"};
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strcmp(type, known[i]) == 0) {
-            return true;
-        }
+    if (tob_client_type_valid(type)) {
+        return true;
     }
     tob_rpc_fail(call, TOB_INVALID, 0, "%s: must be docker, native or mobile", field);
     return false;
@@ -62,14 +66,36 @@ bool tob_field_at_most(tob_rpc_call *call, const char *field, uint64_t value, ui
     return false;
 }
 
-void tob_make_id(const char *prefix, char ret[TOB_MAX_ID_BYTES + 1]) {
-    snprintf(ret, TOB_MAX_ID_BYTES + 1, "%s%016" PRIx64, prefix, tob_random_u64());
+static bool find_known(const char *name, const char *const *known, uint32_t *mask) {
+    for (size_t i = 0; known[i]; i++) {
+        if (strcmp(name, known[i]) == 0) {
+            *mask |= UINT32_C(1) << i;
+            return true;
+        }
+    }
+    return false;
 }
 
-void tob_make_api_key(char ret[TOB_API_KEY_BYTES]) {
-    uint8_t bytes[32];
-    tob_random_bytes(bytes, sizeof(bytes));
-    memcpy(ret, "tobk_", 5);
-    tob_base64url_encode(bytes, sizeof(bytes), ret + 5);
-    OPENSSL_cleanse(bytes, sizeof(bytes));
+bool tob_field_mask(tob_rpc_call *call, char *const *names, size_t count, const char *const *known,
+                    uint32_t *ret_mask) {
+    uint32_t mask = 0;
+    if (count == 0 || count > TOB_REGISTRY_MAX_MASK) {
+        tob_rpc_fail(call, TOB_INVALID, 0, "update_mask: must name 1 to %d fields", TOB_REGISTRY_MAX_MASK);
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!find_known(names[i], known, &mask)) {
+            // Its text only when it could be a field's: an answer is valid UTF-8.
+            bool plain = tob_id_valid(names[i], strlen(names[i]));
+            tob_rpc_fail(call, TOB_INVALID, 0, "update_mask[%zu]: %s%sis not a field that can be changed", i,
+                         plain ? names[i] : "", plain ? " " : "");
+            return false;
+        }
+    }
+    *ret_mask = mask;
+    return true;
+}
+
+void tob_make_id(const char *prefix, char ret[TOB_MAX_ID_BYTES + 1]) {
+    snprintf(ret, TOB_MAX_ID_BYTES + 1, "%s%016" PRIx64, prefix, tob_random_u64());
 }

@@ -1,9 +1,12 @@
-// The registry's schema as numbered steps of plain SQL. A step, once released, is never changed: a change is
-// a new step at the end.
+// The steps of the registry's schema: migrations/ENGINE/NNNN.sql, taken into the program when it is built.
 #ifndef TOB_INGESTD_REGISTRY_MIGRATIONS_H
 #define TOB_INGESTD_REGISTRY_MIGRATIONS_H
 
-// tob_registry_migrations[i] takes the schema from version i to i + 1; NULL at the end.
-extern const char *const tob_registry_migrations[];
+#include <stddef.h>
+
+#include "sql/sql.h"
+
+extern const tob_sql_migration tob_registry_migrations[];
+extern const size_t tob_registry_migration_count;
 
 #endif

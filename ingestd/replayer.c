@@ -159,7 +159,7 @@ static void fail_read(tob_replayer *r, tob_rpc_call *call, tob_error err,
     if (err == TOB_NOT_FOUND || err == TOB_OUT_OF_RANGE) {
         tob_rpc_fail(call, TOB_OUT_OF_RANGE, 0,
                      "from: not a place of the journal from the oldest %" PRIu64 ":%" PRIu64
-                     " to the end %" PRIu64 ":%" PRIu64 ", or too far back",
+                     " to the end %" PRIu64 ":%" PRIu64 ", or too far back, or labels have changed since",
                      stats.journal_oldest.segment, stats.journal_oldest.offset, stats.journal_end.segment,
                      stats.journal_end.offset);
         return;
@@ -236,6 +236,7 @@ typedef struct row_page {
     uint64_t epoch;
     uint64_t version;
     tob_position end;
+    tob_position relabelled;
     uint64_t last_sequences[TOB_BUS_BUCKETS];
     size_t from; // source to render next
     tob_error error;
@@ -249,6 +250,7 @@ static void begin_rows(const tob_committer_view *view, void *user) {
     page->epoch = view->epoch;
     page->version = tob_fleet_version(tob_store_fleet(view->store));
     page->end = stats.end;
+    page->relabelled = view->relabelled;
     memcpy(page->last_sequences, view->last_sequences, sizeof(page->last_sequences));
 }
 
@@ -272,11 +274,18 @@ static tob_error add_sources(void *user, tob_position at, const void *payload, s
     return page->full ? TOB_CANCELLED : tob_replay_rows_add(page->rows, payload, n);
 }
 
-static tob_error read_sources(tob_replayer *r, const waiter *w, tob_position end, tob_position *ret_next,
+// Rows with other labels are published but not journalled: who may have missed some of them needs a snapshot.
+static bool missed_labels(tob_position from, tob_position relabelled) {
+    return relabelled.segment > 0 && tob_position_compare(from, relabelled) <= 0;
+}
+
+static tob_error read_sources(tob_replayer *r, const waiter *w, const row_page *begun, tob_position *ret_next,
                               tob_journal_problem *problem) {
     tob_position from = tob_position_of(w->request->from);
+    tob_position end = begun->end;
     source_page page = {.rows = r->rows};
-    if (tob_positions_apart(from, end, r->options.segment_bytes) > TOB_REPLAY_ROWS_BEHIND) {
+    if (tob_positions_apart(from, end, r->options.segment_bytes) > TOB_REPLAY_ROWS_BEHIND ||
+        missed_labels(from, begun->relabelled)) {
         return TOB_OUT_OF_RANGE;
     }
     tob_replay_rows_clear(r->rows, w->request->buckets);
@@ -294,7 +303,7 @@ static void answer_rows(tob_replayer *r, const waiter *w) {
     tob_position at = {0, 0};
     tob_journal_problem problem = {.text = ""};
     tob_committer_run(r->options.committer, begin_rows, &page);
-    tob_error err = read_sources(r, w, page.end, &at, &problem);
+    tob_error err = read_sources(r, w, &page, &at, &problem);
     if (err) {
         fail_read(r, w->call, err, &problem);
         return;

@@ -332,6 +332,14 @@ void tob_store_checkpointed(tob_store *store, tob_position at) {
     store->checkpoints = (tob_checkpoint_places){.newest = at, .before = store->checkpoints.newest};
 }
 
+void tob_store_dropped_older(tob_store *store) {
+    store->checkpoints.before = store->checkpoints.newest;
+}
+
+tob_error tob_store_rotate(tob_store *store, bool *ret_fatal, tob_journal_problem *ret_problem) {
+    return tob_journal_rotate(store->journal, ret_fatal, ret_problem);
+}
+
 tob_error tob_store_retain(tob_store *store, uint64_t now_unix_ms, uint64_t *ret_removed,
                            tob_journal_problem *ret_problem) {
     return tob_journal_retain(store->journal, store->checkpoints.before, store->retain_ms,

@@ -135,6 +135,12 @@ TOB_MUST_USE tob_error tob_store_checkpoint_page(tob_store *store, tob_store_cur
 // journal has only handed to the operating system.
 void tob_store_checkpointed(tob_store *store, tob_position at);
 
+// tob_store_dropped_older: all checkpoints but the newest are removed.
+void tob_store_dropped_older(tob_store *store);
+
+// tob_store_rotate begins a new segment of the journal: those before it are complete. Nothing may be added and not synced.
+TOB_MUST_USE tob_error tob_store_rotate(tob_store *store, bool *ret_fatal, tob_journal_problem *ret_problem);
+
 // tob_store_retain deletes old segments. Errors: TOB_IO; nothing else suffers.
 TOB_MUST_USE tob_error tob_store_retain(tob_store *store, uint64_t now_unix_ms, uint64_t *ret_removed,
                                         tob_journal_problem *ret_problem);

@@ -79,6 +79,18 @@ need_prometheus() {
   say "$dir/usr/bin"
 }
 
+# need_postgresql: its programs, for tests/postgresql. Installing Debian's package would also make and start a server on
+# port 5432; its settings say no before.
+need_postgresql() {
+  local settings=/etc/postgresql-common/createcluster.conf
+  [ ! -x /usr/lib/postgresql/15/bin/postgres ] || return 0
+  if [ ! -e "$settings" ]; then
+    need_packages postgresql-common
+    as_root sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' "$settings"
+  fi
+  need_packages postgresql-15
+}
+
 # is_configured PRESET [-DNAME=VALUE…]: is there a build folder, with everything on that shall be on? What is on
 # already stays on: whoever built with the tests does not lose them by a run without.
 is_configured() {

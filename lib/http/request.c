@@ -89,16 +89,43 @@ static void on_request_end(h2o_logger_t *self, h2o_req_t *req) {
     }
 }
 
-// A decoded %2F would look like a separator: /clients/a%2Fb is not /clients/a/b.
-static bool has_encoded_slash(const h2o_req_t *req) {
-    size_t end = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
-    if (!req->norm_indexes) {
-        return false;
+// One character of a path, and the bytes that it takes: '.' and '/' may be escaped (RFC 3986 §2.1).
+static char next_character(const char *at, size_t left, size_t *ret_bytes) {
+    bool escaped = left > 2 && at[0] == '%' && at[1] == '2';
+    *ret_bytes = escaped ? 3 : 1;
+    if (escaped && (at[2] == 'e' || at[2] == 'E')) {
+        return '.';
     }
-    for (size_t i = 0; i + 2 < end; i++) {
-        const char *at = req->path.base + i;
-        if (at[0] == '%' && at[1] == '2' && (at[2] == 'f' || at[2] == 'F')) {
+    if (escaped && (at[2] == 'f' || at[2] == 'F')) {
+        return '/';
+    }
+    *ret_bytes = 1;
+    return at[0];
+}
+
+// A decoded %2F would look like a separator, and dot segments would be removed: /clients/a%2Fb is not /clients/a/b, and
+// /clients/a/../b not /clients/b, whatever those before and behind us make of them.
+static bool is_ambiguous(const h2o_req_t *req) {
+    size_t end = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
+    size_t dots = 0; // of a segment that has nothing else so far
+    bool dotted = true;
+    if (!req->norm_indexes) {
+        return false; // there was nothing to decode or to remove
+    }
+    for (size_t i = 1, bytes; i < end; i += bytes) {
+        char c = next_character(req->path.base + i, end - i, &bytes);
+        bool last = i + bytes == end;
+        if (c == '/' && bytes > 1) {
             return true;
+        }
+        dotted = dotted && (c == '.' || c == '/');
+        dots += c == '.';
+        if ((c == '/' || last) && dotted && (dots == 1 || dots == 2)) {
+            return true;
+        }
+        if (c == '/') {
+            dots = 0;
+            dotted = true;
         }
     }
     return false;
@@ -126,7 +153,7 @@ static void dispatch(tob_http_server *server, h2o_req_t *req, request_state *req
         tob_http_send_error(req, 414, 0, "the path is longer than %d bytes", TOB_HTTP_MAX_PATH_BYTES);
         return;
     }
-    if (!has_encoded_slash(req)) {
+    if (!is_ambiguous(req)) {
         route =
             tob_http_router_find(&server->router, method, req->path_normalized, request->match.params, allow);
     }
@@ -138,7 +165,7 @@ static void dispatch(tob_http_server *server, h2o_req_t *req, request_state *req
         return;
     }
     request->match.route = route;
-    if (!req->entity.base && needs_body(method)) {
+    if (!req->entity.base && needs_body(method) && !route->body_optional) {
         tob_http_send_error(req, 411, 0, "the request has neither Content-Length nor a chunked body");
     } else if (req->entity.len > server->options.max_body_bytes) {
         tob_http_send_error(req, 413, 0, "the body is longer than %zu bytes", server->options.max_body_bytes);

@@ -11,6 +11,7 @@ struct tob_http_route {
     const char *pattern;
     tob_http_handler handler;
     void *user;
+    bool body_optional;
 };
 
 #define TOB_HTTP_ALLOW_BYTES 64

@@ -90,6 +90,13 @@ tob_error tob_http_server_route(tob_http_server *server, const char *method, con
     return tob_http_router_add(&server->router, &route);
 }
 
+tob_error tob_http_server_route_without_body(tob_http_server *server, const char *method, const char *pattern,
+                                             tob_http_handler handler, void *user) {
+    tob_http_route route = {
+        .method = method, .pattern = pattern, .handler = handler, .user = user, .body_optional = true};
+    return tob_http_router_add(&server->router, &route);
+}
+
 static void wait_ready(tob_http_server *server, unsigned count) {
     pthread_mutex_lock(&server->mutex);
     while (server->ready < count) {

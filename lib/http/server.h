@@ -36,7 +36,8 @@ typedef struct tob_http_match {
 } tob_http_match;
 
 // A handler answers with the functions below or with h2o's own, at once or later; every request is answered.
-// The body is req->entity. A POST, PUT or PATCH without a body's length was answered 411 before.
+// The body is req->entity. A POST, PUT or PATCH without a body's length was answered 411 before, unless its route can do
+// without a body: then req->entity.len is 0.
 typedef void (*tob_http_handler)(h2o_req_t *req, const tob_http_match *match, void *user);
 
 // Called on the worker's thread when a response's status is sent, also for 404 and 405.
@@ -66,11 +67,17 @@ TOB_MUST_USE tob_error tob_http_server_new(const tob_http_server_options *option
 
 // tob_http_server_route: a pattern is a path whose {name} segments match any one non-empty segment, e.g.
 // "/api/v1/clients/{client_id}/metrics". Other methods on a known path are answered 405 with Allow, unknown
-// paths 404; HEAD follows GET. A path with an encoded slash (%2F) matches nothing.
+// paths 404; HEAD follows GET. Of several patterns that match, the one that was added first counts. A path with an encoded
+// slash (%2F) or a segment "." or ".." (also encoded) matches nothing: what it means would be a matter of opinion.
 //   method, pattern   static text
 // Errors: TOB_INVALID for a pattern, TOB_TOO_LARGE over a cap above.
 TOB_MUST_USE tob_error tob_http_server_route(tob_http_server *server, const char *method, const char *pattern,
                                              tob_http_handler handler, void *user);
+
+// tob_http_server_route_without_body: the same for a POST, PUT or PATCH that may come without a body (`curl -X POST`).
+TOB_MUST_USE tob_error tob_http_server_route_without_body(tob_http_server *server, const char *method,
+                                                          const char *pattern, tob_http_handler handler,
+                                                          void *user);
 
 // tob_http_server_start returns once every worker accepts connections. SIGPIPE is ignored from then on.
 // Errors: TOB_INVALID for the address, TOB_UNAVAILABLE when it is taken, TOB_PERMISSION_DENIED,
@@ -120,6 +127,16 @@ h2o_iovec_t tob_http_header(const h2o_req_t *req, const char *name);
 
 // tob_http_query is what follows the '?' of the path, undecoded; {NULL, 0} when there is none.
 h2o_iovec_t tob_http_query(const h2o_req_t *req);
+
+// tob_http_query_value finds the first parameter `name` of the query, with its %-escapes decoded (and '+' as a blank:
+// application/x-www-form-urlencoded). An escape that is none stays as it is. Lives as long as the request; {NULL, 0} when
+// there is none.
+h2o_iovec_t tob_http_query_value(h2o_req_t *req, const char *name);
+
+// tob_http_peer: the IP address that the request's connection comes from: "192.0.2.1", "2001:db8::1", without port. An IPv6
+// address that stands for an IPv4 one (RFC 4291 §2.5.5.2) is that one. "" when it can't be told.
+#define TOB_HTTP_PEER_BYTES 46
+void tob_http_peer(const h2o_req_t *req, char ret[TOB_HTTP_PEER_BYTES]);
 
 // tob_http_send sends a whole response, after the headers that were added to req->res.headers; the body is
 // copied.

@@ -266,17 +266,24 @@ static tob_error start(tob_rpc_client *client, tob_rpc_pending *c) {
     return TOB_OK;
 }
 
-static tob_error call_server(tob_rpc_client *client, uint64_t server, const char *method, const void *body,
-                             size_t body_len, uint32_t timeout_ms, tob_rpc_done done, void *user) {
+// What a call is but for its request.
+typedef struct call_way {
+    uint64_t server; // 0: any
+    bool once;
+    const tob_rpc_caller *caller; // NULL: ourselves
+} call_way;
+
+static tob_error call_by(tob_rpc_client *client, const call_way *way, const char *method, const void *body,
+                         size_t body_len, uint32_t timeout_ms, tob_rpc_done done, void *user) {
     tob_rpc_pending *c = calloc(1, sizeof(*c));
     if (!c) {
         return TOB_NO_MEMORY;
     }
-    tob_error err = tob_rpc_request_new(&client->encoder, method, body, body_len, &c->request);
+    tob_error err = tob_rpc_request_new(&client->encoder, method, body, body_len, way->caller, &c->request);
     if (!err) {
         c->client = client;
-        c->once = server || !client->repeatable;
-        c->to = server;
+        c->once = way->once;
+        c->to = way->server;
         c->deadline_ms = tob_clock_monotonic_ms() + timeout_ms;
         c->patience_ms = timeout_ms / 2 < TOB_RPC_SILENT_MS ? timeout_ms / 2 : TOB_RPC_SILENT_MS;
         c->done = done;
@@ -294,11 +301,22 @@ static tob_error call_server(tob_rpc_client *client, uint64_t server, const char
 
 tob_error tob_rpc_client_call(tob_rpc_client *client, const char *method, const void *body, size_t body_len,
                               uint32_t timeout_ms, tob_rpc_done done, void *user) {
-    return call_server(client, 0, method, body, body_len, timeout_ms, done, user);
+    call_way way = {.once = !client->repeatable};
+    return call_by(client, &way, method, body, body_len, timeout_ms, done, user);
+}
+
+tob_error tob_rpc_client_call_for(tob_rpc_client *client, const tob_rpc_caller *caller, const char *method,
+                                  const void *body, size_t body_len, uint32_t timeout_ms, tob_rpc_done done,
+                                  void *user) {
+    call_way way = {.server = caller->server,
+                    .once = caller->server || !caller->repeatable,
+                    .caller = caller};
+    return call_by(client, &way, method, body, body_len, timeout_ms, done, user);
 }
 
 tob_error tob_rpc_client_call_to(tob_rpc_client *client, uint64_t server, const char *method,
                                  const void *body, size_t body_len, uint32_t timeout_ms, tob_rpc_done done,
                                  void *user) {
-    return call_server(client, server, method, body, body_len, timeout_ms, done, user);
+    call_way way = {.server = server, .once = true};
+    return call_by(client, &way, method, body, body_len, timeout_ms, done, user);
 }

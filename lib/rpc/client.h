@@ -67,6 +67,19 @@ TOB_MUST_USE tob_error tob_rpc_client_call(tob_rpc_client *client, const char *m
                                            size_t body_len, uint32_t timeout_ms, tob_rpc_done done,
                                            void *user);
 
+// A call that is made for somebody else: his credential goes with it, and ours vouches for his address.
+typedef struct tob_rpc_caller {
+    const char *bearer;  // his token, or NULL; borrowed
+    const char *address; // his IP address; borrowed
+    bool repeatable;     // the call may be carried out more than once
+    uint64_t server;     // tob_rpc_server_state.id: only this one, once, as tob_rpc_client_call_to does; 0: any
+} tob_rpc_caller;
+
+// tob_rpc_client_call_for is tob_rpc_client_call for a caller (rpc.proto: authorization, forwarded_for, forwarded_by).
+TOB_MUST_USE tob_error tob_rpc_client_call_for(tob_rpc_client *client, const tob_rpc_caller *caller,
+                                               const char *method, const void *body, size_t body_len,
+                                               uint32_t timeout_ms, tob_rpc_done done, void *user);
+
 // tob_rpc_client_call_to sends a call to one server, once: there is no other attempt. It ends with TOB_UNAVAILABLE when
 // the server is not connected or not known any more.
 //   server   tob_rpc_server.id

@@ -436,7 +436,7 @@ tob_error tob_rpc_connection_send(tob_rpc_connection *connection, const tob_rpc_
 tob_error tob_rpc_connection_call(tob_rpc_connection *connection, const char *method, const void *body,
                                   size_t body_len, uint32_t timeout_ms, tob_rpc_done done, void *user) {
     tob_rpc_request *request = NULL;
-    tob_error err = tob_rpc_request_new(&connection->encoder, method, body, body_len, &request);
+    tob_error err = tob_rpc_request_new(&connection->encoder, method, body, body_len, NULL, &request);
     if (!err) {
         err = tob_rpc_connection_send(connection, request, tob_clock_monotonic_ms() + timeout_ms, true, done,
                                       user);

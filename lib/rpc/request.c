@@ -38,25 +38,49 @@ static bool compress_body(tob_rpc_encoder *encoder, const void *body, size_t bod
     return smaller;
 }
 
-// The request, its body and its method in one piece of memory.
-static tob_rpc_request *request_alloc(const char *method, const void *body, size_t body_len) {
-    size_t method_len = strlen(method);
-    tob_rpc_request *request = malloc(sizeof(*request) + body_len + method_len + 1);
+static char *put(char **to, const char *text) {
+    size_t n = strlen(text) + 1;
+    char *at = *to;
+    memcpy(at, text, n);
+    *to += n;
+    return at;
+}
+
+// The request and what it has in one piece of memory.
+static tob_rpc_request *request_alloc(const char *method, const void *body, size_t body_len,
+                                      const tob_rpc_caller *caller) {
+    static const char scheme[] = "Bearer ";
+    const char *bearer = caller && caller->bearer ? caller->bearer : "";
+    size_t texts = strlen(method) + 1;
+    if (caller) {
+        texts += sizeof(scheme) + strlen(bearer) + strlen(caller->address) + 1;
+    }
+    tob_rpc_request *request = malloc(sizeof(*request) + body_len + texts);
     if (!request) {
         return NULL;
     }
     uint8_t *to = (uint8_t *)(request + 1);
+    char *text = (char *)to + body_len;
     if (body_len) {
         memcpy(to, body, body_len);
     }
-    memcpy(to + body_len, method, method_len + 1);
-    *request = (tob_rpc_request){.body = to, .body_len = body_len, .method = (const char *)to + body_len};
+    *request = (tob_rpc_request){.body = to, .body_len = body_len};
     atomic_init(&request->references, 1);
+    request->method = put(&text, method);
+    if (caller) {
+        request->forwarded_for = put(&text, caller->address);
+        request->authorization = text;
+        if (*bearer) {
+            memcpy(text, scheme, sizeof(scheme) - 1);
+            text += sizeof(scheme) - 1;
+        }
+        put(&text, bearer);
+    }
     return request;
 }
 
 tob_error tob_rpc_request_new(tob_rpc_encoder *encoder, const char *method, const void *body, size_t body_len,
-                              tob_rpc_request **ret) {
+                              const tob_rpc_caller *caller, tob_rpc_request **ret) {
     if (body_len > TOB_MAX_INFLATED_BYTES) {
         return TOB_TOO_LARGE;
     }
@@ -68,7 +92,7 @@ tob_error tob_rpc_request_new(tob_rpc_encoder *encoder, const char *method, cons
     tob_rpc_request *request = NULL;
     tob_error err = sent_len > TOB_MAX_BATCH_BYTES ? TOB_TOO_LARGE : TOB_OK;
     if (!err) {
-        request = request_alloc(method, zlib ? compressed.data : body, sent_len);
+        request = request_alloc(method, zlib ? compressed.data : body, sent_len, caller);
         err = request ? TOB_OK : TOB_NO_MEMORY;
     }
     tob_buffer_fini(&compressed);
@@ -89,6 +113,9 @@ tob_rpc_request *tob_rpc_request_hold(tob_rpc_request *request) {
 
 void tob_rpc_request_release(tob_rpc_request *request) {
     if (request && atomic_fetch_sub(&request->references, 1) == 1) {
+        if (request->authorization) {
+            explicit_bzero(request->authorization, strlen(request->authorization));
+        }
         free(request);
     }
 }
@@ -101,7 +128,13 @@ tob_error tob_rpc_request_message(const tob_rpc_request *request, const char *au
     envelope.encoding = request->encoding;
     envelope.size = request->size;
     envelope.body = (ProtobufCBinaryData){.len = request->body_len, .data = (uint8_t *)request->body};
-    envelope.authorization = (char *)authorization;
+    if (request->forwarded_for) {
+        envelope.authorization = request->authorization;
+        envelope.forwarded_for = (char *)request->forwarded_for;
+        envelope.forwarded_by = (char *)authorization;
+    } else {
+        envelope.authorization = (char *)authorization;
+    }
     size_t n = tobogganing__v1__request__get_packed_size(&envelope);
     nng_msg *msg = NULL;
     tob_error err = n > TOB_MAX_BATCH_BYTES ? TOB_TOO_LARGE : tob_error_from_nng(nng_msg_alloc(&msg, n));

@@ -12,6 +12,7 @@
 
 #include "tobogganing/v1/rpc.pb-c.h"
 
+#include "rpc/client.h"
 #include "util/error.h"
 #include "wire/compress.h"
 
@@ -32,15 +33,22 @@ typedef struct tob_rpc_request {
     uint32_t size; // of the body before compression
     size_t body_len;
     const uint8_t *body;
+    // For a call that is made for somebody else, else NULL:
+    char *authorization; // his, or ""
+    const char *forwarded_for;
 } tob_rpc_request;
 
+//   caller   whom it is made for; NULL: ourselves. Copied.
 // Errors: TOB_TOO_LARGE, TOB_NO_MEMORY. ret has one reference: tob_rpc_request_release.
 TOB_MUST_USE tob_error tob_rpc_request_new(tob_rpc_encoder *encoder, const char *method, const void *body,
-                                           size_t body_len, tob_rpc_request **ret);
+                                           size_t body_len, const tob_rpc_caller *caller,
+                                           tob_rpc_request **ret);
 tob_rpc_request *tob_rpc_request_hold(tob_rpc_request *request);
 void tob_rpc_request_release(tob_rpc_request *request); // NULL is fine
 
-// tob_rpc_request_message packs the envelope. Errors: TOB_TOO_LARGE, TOB_NO_MEMORY.
+// tob_rpc_request_message packs the envelope.
+//   authorization   ours: "Bearer TOKEN", or ""
+// Errors: TOB_TOO_LARGE, TOB_NO_MEMORY.
 TOB_MUST_USE tob_error tob_rpc_request_message(const tob_rpc_request *request, const char *authorization,
                                                uint32_t timeout_ms, nng_msg **ret);
 

@@ -9,11 +9,13 @@
 #include <stdint.h>
 
 #include "util/error.h"
+#include "util/secret.h"
 #include "wire/arena.h"
 
 #define TOB_RPC_DEFAULT_TIMEOUT_MS 10000
 #define TOB_RPC_MAX_TIMEOUT_MS     600000
 #define TOB_RPC_MAX_METHOD_BYTES   128
+#define TOB_RPC_MAX_BEARER_BYTES   (TOB_SECRET_MAX_BYTES + 7) // "Bearer TOKEN"
 
 typedef struct tob_rpc_server tob_rpc_server;
 typedef struct tob_rpc_call tob_rpc_call;
@@ -26,6 +28,8 @@ typedef struct tob_rpc_server_options {
     size_t max_inflated_bytes; // a body once decoded
     size_t max_arena_bytes;    // memory of one unpacked request
     tob_arena_budget *budget;  // of all of them together, or NULL; borrowed
+    tob_secrets
+        *forwarder_secrets; // whose word for a caller's address is believed, or NULL: nobody's; borrowed
 } tob_rpc_server_options;
 
 // What a caller is told who is over a limit of this server's, with TOB_BUSY.
@@ -61,6 +65,11 @@ tob_arena *tob_rpc_call_arena(tob_rpc_call *call);
 
 // The token of "Bearer TOKEN", borrowed, or NULL.
 const char *tob_rpc_call_bearer(const tob_rpc_call *call);
+
+// tob_rpc_call_peer: where the call came from: an IP address without port, "" if that can't be told. A gateway's word for it
+// (forwarded_for) is believed when its forwarded_by is one of the server's forwarder_secrets, if it is an IP address at all.
+// Found out when first asked for. Borrowed.
+const char *tob_rpc_call_peer(tob_rpc_call *call);
 
 // When the caller stops waiting, monotonic milliseconds.
 uint64_t tob_rpc_call_deadline_ms(const tob_rpc_call *call);

@@ -114,6 +114,7 @@ void tob_rpc_reply(tob_rpc_call *call, const ProtobufCMessage *message) {
     compress_body(call, &response, &compressed);
     send_response(call, &response);
     tob_buffer_fini(&compressed);
+    explicit_bzero(packed, n); // keys are shown once, and in no memory that is given to others
     free(packed);
 }
 
@@ -192,6 +193,8 @@ static void handle(tob_rpc_call *call, nng_msg *msg) {
     // The unpacked request holds copies: the message is not needed any more.
     tob_error err = tob_arena_unpack(call->arena, &tobogganing__v1__request__descriptor, nng_msg_body(msg),
                                      nng_msg_len(msg), &message);
+    call->pipe = nng_msg_get_pipe(msg);
+    call->peer_known = false;
     nng_msg_free(msg);
     set_state(call, TOB_CALL_WORKING);
     static const Tobogganing__V1__Request none = TOBOGGANING__V1__REQUEST__INIT;
@@ -225,8 +228,8 @@ tob_arena *tob_rpc_call_arena(tob_rpc_call *call) {
     return call->arena;
 }
 
-const char *tob_rpc_call_bearer(const tob_rpc_call *call) {
-    const char *header = call->request->authorization;
+// The token of "Bearer TOKEN", or NULL.
+static const char *bearer_of(const char *header) {
     const char *token = NULL;
     size_t len = 0;
     // The header is a C string: the token runs to its end but for spaces, which tob_bearer has found.
@@ -234,6 +237,37 @@ const char *tob_rpc_call_bearer(const tob_rpc_call *call) {
         return NULL;
     }
     return token;
+}
+
+const char *tob_rpc_call_bearer(const tob_rpc_call *call) {
+    return bearer_of(call->request->authorization);
+}
+
+// Is there somebody who may say where the call comes from, and does he?
+static bool forwarded_peer(tob_rpc_call *call) {
+    tob_secrets *secrets = call->server->options.forwarder_secrets;
+    const Tobogganing__V1__Request *request = call->request;
+    if (!secrets || !*request->forwarded_for || !*request->forwarded_by ||
+        strnlen(request->forwarded_by, TOB_RPC_MAX_BEARER_BYTES + 1) > TOB_RPC_MAX_BEARER_BYTES) {
+        return false;
+    }
+    const char *token = bearer_of(request->forwarded_by);
+    return token && tob_secrets_match(secrets, token, strlen(token)) &&
+           tob_peer_parse(request->forwarded_for, call->peer);
+}
+
+const char *tob_rpc_call_peer(tob_rpc_call *call) {
+    nng_sockaddr address;
+    if (call->peer_known) {
+        return call->peer;
+    }
+    call->peer_known = true;
+    call->peer[0] = 0;
+    // Who has hung up already has no address any more.
+    if (!forwarded_peer(call) && nng_pipe_get_addr(call->pipe, NNG_OPT_REMADDR, &address) == 0) {
+        tob_peer_of_address(&address, call->peer);
+    }
+    return call->peer;
 }
 
 uint64_t tob_rpc_call_deadline_ms(const tob_rpc_call *call) {

@@ -9,6 +9,7 @@
 
 #include "tobogganing/v1/rpc.pb-c.h"
 
+#include "rpc/peer.h"
 #include "rpc/server.h"
 #include "wire/compress.h"
 
@@ -37,6 +38,9 @@ struct tob_rpc_call {
     tob_inflater *inflater; // made when first needed
     tob_deflater *deflater; // likewise
     const Tobogganing__V1__Request *request;
+    nng_pipe pipe; // that it came by; may be closed by now
+    bool peer_known;
+    char peer[TOB_PEER_BYTES];
     uint64_t deadline_ms;
 };
 

@@ -1,14 +1,20 @@
 #include "util/daemon.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "util/clock.h"
 
 static void our_signals(sigset_t *set) {
     sigemptyset(set);
@@ -34,6 +40,70 @@ tob_signal tob_daemon_wait(uint64_t timeout_ms) {
         return TOB_SIGNAL_STOP;
     }
     return got == SIGHUP ? TOB_SIGNAL_RELOAD : TOB_SIGNAL_TICK;
+}
+
+// A signal that has come already, or TICK.
+static tob_signal take_signal(void) {
+    sigset_t set;
+    our_signals(&set);
+    int got = sigtimedwait(&set, NULL, &(struct timespec){.tv_sec = 0});
+    if (got < 0) {
+        return TOB_SIGNAL_TICK;
+    }
+    return got == SIGHUP ? TOB_SIGNAL_RELOAD : TOB_SIGNAL_STOP;
+}
+
+// Until a signal, a change or the deadline. True when it is to be gone on waiting.
+static bool wait_for_either(tob_watch *watch, int signals, uint64_t deadline_ms, tob_signal *ret) {
+    struct pollfd fds[] = {{.fd = signals, .events = POLLIN}, {.fd = tob_watch_fd(watch), .events = POLLIN}};
+    uint64_t now = tob_clock_monotonic_ms();
+    int left_ms = -1;
+    if (deadline_ms != UINT64_MAX) {
+        uint64_t left = deadline_ms > now ? deadline_ms - now : 0;
+        left_ms = left < INT32_MAX ? (int)left : INT32_MAX;
+    }
+    int ready = poll(fds, 2, left_ms);
+    *ret = take_signal();
+    if (*ret != TOB_SIGNAL_TICK) {
+        return false;
+    }
+    if (ready > 0 && fds[1].revents && tob_watch_take(watch)) {
+        *ret = TOB_SIGNAL_RELOAD;
+        return false;
+    }
+    return tob_clock_monotonic_ms() < deadline_ms;
+}
+
+tob_signal tob_daemon_wait_or_watch(tob_watch *watch, uint64_t timeout_ms) {
+    sigset_t set;
+    tob_signal got = TOB_SIGNAL_TICK;
+    uint64_t deadline_ms = timeout_ms ? tob_clock_monotonic_ms() + timeout_ms : UINT64_MAX;
+    our_signals(&set);
+    // Only to wake poll: take_signal takes the signal.
+    int signals = tob_watch_fd(watch) < 0 ? -1 : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals < 0) {
+        return tob_daemon_wait(timeout_ms);
+    }
+    while (wait_for_either(watch, signals, deadline_ms, &got)) {
+    }
+    close(signals);
+    return got;
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZER_TRACES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(leak_sanitizer)
+#define SANITIZER_TRACES 1
+#endif
+#endif
+
+void tob_daemon_keep_secrets(void) {
+    // Neither call can fail: both only give something up.
+    setrlimit(RLIMIT_CORE, &(struct rlimit){.rlim_cur = 0, .rlim_max = 0});
+#ifndef SANITIZER_TRACES
+    prctl(PR_SET_DUMPABLE, 0);
+#endif
 }
 
 void tob_daemon_notify(const char *state) {

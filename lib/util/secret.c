@@ -8,10 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+
+#include "util/random.h"
+#include "util/text.h"
+
+// One token: its hash, and its name or "".
+typedef struct entry {
+    uint8_t hash[TOB_SHA256_BYTES];
+    char name[TOB_SECRET_NAME_BYTES];
+} entry;
 
 struct tob_secrets {
-    pthread_rwlock_t lock; // guards hashes, count
-    uint8_t hashes[TOB_SECRETS_MAX][TOB_SHA256_BYTES];
+    pthread_rwlock_t lock; // guards entries, count
+    entry entries[TOB_SECRETS_MAX];
     size_t count;
     char *list;
     char *path;
@@ -58,26 +68,86 @@ bool tob_equal_constant_time(const void *a, const void *b, size_t n) {
     return CRYPTO_memcmp(a, b, n) == 0;
 }
 
-// tob_secret_fn takes one token; an error ends the walk.
-typedef tob_error (*secret_fn)(void *user, const char *token, size_t len);
+// A piece of a text; not a string.
+typedef struct span {
+    const char *at;
+    size_t len;
+} span;
 
-static tob_error each_in_text(const char *text, const char *separators, secret_fn fn, void *user) {
+// secret_fn takes one token and its name, which may be empty; an error ends the walk.
+typedef tob_error (*secret_fn)(void *user, span token, span name);
+
+static bool is_blank(char c) {
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
+static span trim(span s) {
+    while (s.len && is_blank(*s.at)) {
+        s.at++;
+        s.len--;
+    }
+    while (s.len && is_blank(s.at[s.len - 1])) {
+        s.len--;
+    }
+    return s;
+}
+
+// The first word of a text, taken from it.
+static span take_word(span *text) {
+    *text = trim(*text);
+    span word = {.at = text->at, .len = 0};
+    while (word.len < text->len && !is_blank(word.at[word.len])) {
+        word.len++;
+    }
+    text->at += word.len;
+    text->len -= word.len;
+    *text = trim(*text);
+    return word;
+}
+
+static bool is_name(span s) {
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.at[i];
+        bool good =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._:@-", c);
+        if (!c || !good) {
+            return false;
+        }
+    }
+    return s.len < TOB_SECRET_NAME_BYTES;
+}
+
+static bool ends(span rest) {
+    return rest.len == 0 || *rest.at == '#';
+}
+
+static tob_error each_line(span line, secret_fn fn, void *user) {
+    span rest = trim(line), name = {.len = 0};
+    if (ends(rest)) {
+        return TOB_OK;
+    }
+    span token = take_word(&rest);
+    if (!ends(rest)) {
+        name = take_word(&rest);
+    }
+    return is_name(name) && ends(rest) ? fn(user, token, name) : TOB_MALFORMED;
+}
+
+// In a list a blank may be part of a token; there are no names.
+static tob_error each_element(span element, secret_fn fn, void *user) {
+    span token = trim(element);
+    return ends(token) ? TOB_OK : fn(user, token, (span){.len = 0});
+}
+
+static tob_error each_in_text(const char *text, char separator, secret_fn fn, void *user) {
+    const char separators[] = {separator, 0};
     for (const char *at = text; *at;) {
-        size_t len = strcspn(at, separators);
-        const char *from = at, *to = at + len;
-        while (from < to && (*from == ' ' || *from == '\t' || *from == '\r')) {
-            from++;
+        span part = {.at = at, .len = strcspn(at, separators)};
+        tob_error err = separator == '\n' ? each_line(part, fn, user) : each_element(part, fn, user);
+        if (err) {
+            return err;
         }
-        while (to > from && (to[-1] == ' ' || to[-1] == '\t' || to[-1] == '\r')) {
-            to--;
-        }
-        if (from < to && *from != '#') {
-            tob_error err = fn(user, from, (size_t)(to - from));
-            if (err) {
-                return err;
-            }
-        }
-        at += len + (at[len] != 0);
+        at += part.len + (at[part.len] != 0);
     }
     return TOB_OK;
 }
@@ -89,6 +159,7 @@ static tob_error read_file(const char *path, char **ret) {
     if (!file) {
         return tob_error_from_errno(errno);
     }
+    setvbuf(file, NULL, _IONBF, 0); // no copy in a buffer that nobody wipes
     text = malloc(TOB_SECRET_FILE_MAX_BYTES + 1);
     if (!text) {
         err = TOB_NO_MEMORY;
@@ -116,37 +187,42 @@ out:
 }
 
 static tob_error each_secret(const char *list, const char *path, secret_fn fn, void *user) {
-    tob_error err = list ? each_in_text(list, ",", fn, user) : TOB_OK;
+    tob_error err = list ? each_in_text(list, ',', fn, user) : TOB_OK;
     if (err || !path || !*path) {
         return err;
     }
     char *text = NULL;
     err = read_file(path, &text);
     if (!err) {
-        err = each_in_text(text, "\n", fn, user);
+        err = each_in_text(text, '\n', fn, user);
         OPENSSL_cleanse(text, strlen(text));
         free(text);
     }
     return err;
 }
 
-typedef struct hash_set {
-    uint8_t hashes[TOB_SECRETS_MAX][TOB_SHA256_BYTES];
+typedef struct entry_set {
+    entry entries[TOB_SECRETS_MAX];
     size_t count;
-} hash_set;
+} entry_set;
 
-static tob_error add_hash(void *user, const char *token, size_t len) {
-    hash_set *set = user;
-    if (len > TOB_SECRET_MAX_BYTES || set->count == TOB_SECRETS_MAX) {
+static tob_error add_entry(void *user, span token, span name) {
+    entry_set *set = user;
+    if (token.len > TOB_SECRET_MAX_BYTES || set->count == TOB_SECRETS_MAX) {
         return TOB_TOO_LARGE;
     }
-    tob_sha256(token, len, set->hashes[set->count++]);
+    entry *e = &set->entries[set->count++];
+    tob_sha256(token.at, token.len, e->hash);
+    if (name.len) {
+        memcpy(e->name, name.at, name.len);
+    }
+    e->name[name.len] = 0;
     return TOB_OK;
 }
 
 static tob_error load(tob_secrets *secrets, bool keep_if_empty) {
-    hash_set set = {.count = 0};
-    tob_error err = each_secret(secrets->list, secrets->path, add_hash, &set);
+    entry_set set = {.count = 0};
+    tob_error err = each_secret(secrets->list, secrets->path, add_entry, &set);
     if (err) {
         return err;
     }
@@ -154,7 +230,7 @@ static tob_error load(tob_secrets *secrets, bool keep_if_empty) {
         return TOB_PRECONDITION;
     }
     pthread_rwlock_wrlock(&secrets->lock);
-    memcpy(secrets->hashes, set.hashes, sizeof(set.hashes));
+    memcpy(secrets->entries, set.entries, sizeof(set.entries));
     secrets->count = set.count;
     pthread_rwlock_unlock(&secrets->lock);
     return TOB_OK;
@@ -201,19 +277,49 @@ tob_error tob_secrets_reload(tob_secrets *secrets) {
     return load(secrets, true);
 }
 
+// Goes through all of them, wherever one matches.
+static bool find(tob_secrets *secrets, const uint8_t hash[TOB_SHA256_BYTES], char *ret_name) {
+    bool found = false;
+    pthread_rwlock_rdlock(&secrets->lock);
+    for (size_t i = 0; i < secrets->count; i++) {
+        const entry *e = &secrets->entries[i];
+        bool is_it = tob_equal_constant_time(hash, e->hash, sizeof(e->hash));
+        if (is_it && !found && ret_name) {
+            memcpy(ret_name, e->name, sizeof(e->name));
+        }
+        found |= is_it;
+    }
+    pthread_rwlock_unlock(&secrets->lock);
+    return found;
+}
+
+bool tob_secrets_match_named(tob_secrets *secrets, const char *token, size_t len,
+                             char ret_name[TOB_SECRET_NAME_BYTES]) {
+    if (len > TOB_SECRET_MAX_BYTES) {
+        return false;
+    }
+    uint8_t hash[TOB_SHA256_BYTES];
+    char name[TOB_SECRET_NAME_BYTES] = "";
+    tob_sha256(token, len, hash);
+    if (!find(secrets, hash, name)) {
+        return false;
+    }
+    if (*name) {
+        memcpy(ret_name, name, sizeof(name));
+    } else {
+        snprintf(ret_name, TOB_SECRET_NAME_BYTES, "token %02x%02x%02x%02x", hash[0], hash[1], hash[2],
+                 hash[3]);
+    }
+    return true;
+}
+
 bool tob_secrets_match(tob_secrets *secrets, const char *token, size_t len) {
     if (len > TOB_SECRET_MAX_BYTES) {
         return false;
     }
     uint8_t hash[TOB_SHA256_BYTES];
     tob_sha256(token, len, hash);
-    bool found = false;
-    pthread_rwlock_rdlock(&secrets->lock);
-    for (size_t i = 0; i < secrets->count; i++) {
-        found |= tob_equal_constant_time(hash, secrets->hashes[i], sizeof(hash));
-    }
-    pthread_rwlock_unlock(&secrets->lock);
-    return found;
+    return find(secrets, hash, NULL);
 }
 
 tob_error tob_bearer(const char *header, size_t len, const char **ret_token, size_t *ret_len) {
@@ -236,12 +342,13 @@ tob_error tob_bearer(const char *header, size_t len, const char **ret_token, siz
     return TOB_OK;
 }
 
-static tob_error take_first(void *user, const char *token, size_t len) {
+static tob_error take_first(void *user, span token, span name) {
     char **ret = user;
+    (void)name; // is for those who check tokens
     if (*ret) {
         return TOB_OK;
     }
-    *ret = strndup(token, len);
+    *ret = strndup(token.at, token.len);
     return *ret ? TOB_OK : TOB_NO_MEMORY;
 }
 
@@ -252,9 +359,25 @@ tob_error tob_secret_read_first(const char *list, const char *path, char **ret) 
         err = TOB_NOT_FOUND;
     }
     if (err) {
+        if (first) {
+            OPENSSL_cleanse(first, strlen(first));
+        }
         free(first);
         return err;
     }
     *ret = first;
     return TOB_OK;
+}
+
+void tob_api_key_make(char ret[TOB_API_KEY_BYTES]) {
+    uint8_t bytes[32];
+    tob_random_bytes(bytes, sizeof(bytes));
+    memcpy(ret, "tobk_", 5);
+    tob_base64url_encode(bytes, sizeof(bytes), ret + 5);
+    OPENSSL_cleanse(bytes, sizeof(bytes));
+}
+
+bool tob_secret_file_exposed(const char *path) {
+    struct stat st;
+    return path && *path && stat(path, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO));
 }

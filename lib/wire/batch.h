@@ -48,12 +48,16 @@ TOB_MUST_USE tob_error tob_batch_add_headend(tob_batch_builder *builder, const c
                                              const char *name, const char *credential,
                                              const tob_headend_sample *samples, size_t n);
 
+// tob_batch_set_peer: whatever is added until the next call came from this address (SubmitRequest.peers: for senders whose word
+// for it is believed). Borrowed until then; NULL: from ourselves.
+void tob_batch_set_peer(tob_batch_builder *builder, const char *address);
+
 // Clients' series come first in the batch, then headends': a rejection's index counts so.
 size_t tob_batch_client_series(const tob_batch_builder *builder);
 size_t tob_batch_headend_series(const tob_batch_builder *builder);
 
-// tob_batch_pack appends a serialized SubmitRequest to `out`. When all series have one credential it is sent
-// once.
+// tob_batch_pack appends a serialized SubmitRequest to `out`. When all series have one credential, and none has a peer, it is
+// sent once.
 TOB_MUST_USE tob_error tob_batch_pack(tob_batch_builder *builder, uint64_t number, tob_buffer *out);
 
 // tob_batch_clear forgets the series and keeps memory.

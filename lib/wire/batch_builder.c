@@ -10,6 +10,7 @@ typedef struct series_list {
     struct entry {
         void *series; // Tobogganing__V1__ClientSeries or …HeadendSeries
         char *credential;
+        char *peer; // or NULL
     } * entries;
     size_t count;
     size_t capacity;
@@ -19,6 +20,7 @@ struct tob_batch_builder {
     tob_arena *arena;
     char agent_id[TOB_MAX_ID_BYTES + 1];
     uint64_t boot_id;
+    const char *peer;
     series_list clients;
     series_list headends;
 };
@@ -67,7 +69,16 @@ size_t tob_batch_headend_series(const tob_batch_builder *builder) {
     return builder->headends.count;
 }
 
-// Adds a series that is in the arena already. The credential before is shared when it is the same.
+void tob_batch_set_peer(tob_batch_builder *builder, const char *address) {
+    builder->peer = address;
+}
+
+// A copy in the arena: the one of the entry before when the text is the same.
+static char *share(tob_arena *arena, char *before, const char *text) {
+    return before && strcmp(before, text) == 0 ? before : tob_arena_strdup(arena, text);
+}
+
+// Adds a series that is in the arena already.
 static tob_error add_entry(tob_batch_builder *builder, series_list *list, void *series,
                            const char *credential) {
     if (builder->clients.count + builder->headends.count == TOB_MAX_SERIES_PER_BATCH) {
@@ -82,14 +93,18 @@ static tob_error add_entry(tob_batch_builder *builder, series_list *list, void *
         list->entries = entries;
         list->capacity = capacity;
     }
-    char *copy = list->count ? list->entries[list->count - 1].credential : NULL;
-    if (!copy || strcmp(copy, credential) != 0) {
-        copy = tob_arena_strdup(builder->arena, credential);
+    struct entry before = {.series = NULL};
+    if (list->count) {
+        before = list->entries[list->count - 1];
     }
-    if (!copy) {
+    struct entry e = {.series = series, .credential = share(builder->arena, before.credential, credential)};
+    if (builder->peer) {
+        e.peer = share(builder->arena, before.peer, builder->peer);
+    }
+    if (!e.credential || (builder->peer && !e.peer)) {
         return tob_arena_error(builder->arena);
     }
-    list->entries[list->count++] = (struct entry){.series = series, .credential = copy};
+    list->entries[list->count++] = e;
     return TOB_OK;
 }
 
@@ -246,12 +261,15 @@ typedef struct pack_arrays {
     Tobogganing__V1__HeadendSeries **headends;
     char **credentials;
     size_t credential_count; // 1 when all are the same
+    char **peers;
+    size_t peer_count; // 0 when there are none
 } pack_arrays;
 
 static void pack_arrays_fini(pack_arrays *arrays) {
     free(arrays->clients);
     free(arrays->headends);
     free(arrays->credentials);
+    free(arrays->peers);
 }
 
 static tob_error pack_arrays_init(const tob_batch_builder *builder, pack_arrays *arrays) {
@@ -259,8 +277,9 @@ static tob_error pack_arrays_init(const tob_batch_builder *builder, pack_arrays 
     size_t n = clients + builder->headends.count;
     *arrays = (pack_arrays){.clients = calloc(n + 1, sizeof(*arrays->clients)),
                             .headends = calloc(n + 1, sizeof(*arrays->headends)),
-                            .credentials = calloc(n + 1, sizeof(*arrays->credentials))};
-    if (!arrays->clients || !arrays->headends || !arrays->credentials) {
+                            .credentials = calloc(n + 1, sizeof(*arrays->credentials)),
+                            .peers = calloc(n + 1, sizeof(*arrays->peers))};
+    if (!arrays->clients || !arrays->headends || !arrays->credentials || !arrays->peers) {
         return TOB_NO_MEMORY;
     }
     bool same = true;
@@ -273,10 +292,12 @@ static tob_error pack_arrays_init(const tob_batch_builder *builder, pack_arrays 
             arrays->headends[i - clients] = e->series;
         }
         arrays->credentials[i] = e->credential;
+        arrays->peers[i] = e->peer ? e->peer : (char *)"";
+        arrays->peer_count = e->peer ? n : arrays->peer_count;
         same = same && (e->credential == arrays->credentials[0] ||
                         strcmp(e->credential, arrays->credentials[0]) == 0);
     }
-    arrays->credential_count = same && n ? 1 : n;
+    arrays->credential_count = same && n && !arrays->peer_count ? 1 : n;
     return TOB_OK;
 }
 
@@ -298,6 +319,8 @@ tob_error tob_batch_pack(tob_batch_builder *builder, uint64_t number, tob_buffer
     Tobogganing__V1__SubmitRequest rest = TOBOGGANING__V1__SUBMIT_REQUEST__INIT;
     rest.n_credentials = arrays.credential_count;
     rest.credentials = arrays.credentials;
+    rest.n_peers = arrays.peer_count;
+    rest.peers = arrays.peers;
 
     // A message is the concatenation of its parts (protobuf encoding, "last one wins"): the batch is packed
     // straight behind its tag, so it is not copied through a bytes field.

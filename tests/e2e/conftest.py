@@ -1,4 +1,5 @@
 """Fixtures of the end-to-end tests. Run them with tests/run e2e."""
+import itertools
 import os
 import subprocess
 
@@ -8,6 +9,7 @@ from harness import BIN_DIR, ROOT, Cluster, load_protobuf
 
 LOG_TAIL = 3000
 _clusters = []
+_addresses = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +43,7 @@ def make_cluster(tmp_path_factory, pb):
     for cluster in made:
         try:
             cluster.stop()
+            cluster.remove()
         except AssertionError as error:
             failures.append(str(error))
     assert not failures, "\n".join(failures)
@@ -50,6 +53,14 @@ def make_cluster(tmp_path_factory, pb):
 def cluster(make_cluster):
     """One running cluster, shared by the tests of a module."""
     return make_cluster()
+
+
+@pytest.fixture(autouse=True)
+def an_address_for_each_test():
+    """Tests try many wrong credentials, and those slow down the address that they come from."""
+    number = next(_addresses)
+    for cluster in _clusters:
+        cluster.come_from(f"127.1.{number >> 8}.{number & 255}")
 
 
 @pytest.fixture
@@ -77,4 +88,4 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_report_header():
-    return f"programs: {BIN_DIR}"
+    return f"programs: {BIN_DIR}, registry: {os.environ.get('TOB_TEST_REGISTRY') or 'sqlite'}"

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import requests
 
 from exposition import Exposition
+from postgresql import Postgresql, PostgresqlRegistry, SqliteRegistry, shared_server
 from sp import Rpc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +87,7 @@ def load_protobuf(out):
 def import_protobuf(folder):
     """The classes that load_protobuf made."""
     sys.path.insert(0, str(folder))
-    names = ("rpc", "ingest", "bus", "health", "registry", "process", "journal")
+    names = ("rpc", "ingest", "bus", "health", "registry", "certificates", "signing_keys", "reports", "process", "journal")
     modules = {name: importlib.import_module(f"tobogganing.v1.{name}_pb2") for name in names}
     return SimpleNamespace(folder=folder, **modules)
 
@@ -94,10 +95,28 @@ def import_protobuf(folder):
 def clean_environment(**more):
     """The environment for our programs: nothing of the caller's that configures them."""
     ours = ("TOBOGGANING_", "ADMIN_TOKEN", "CLUSTER_TOKEN", "METRICS_TOKEN", "INGEST_URL", "EXPORTER_URL", "BUS_URL",
-            "CLIENT_ID", "API_KEY", "HEADEND_", "NOTIFY_SOCKET")
+            "CLIENT_ID", "API_KEY", "HEADEND_", "NOTIFY_SOCKET", "JWKS_", "CA_CERT_FILE", "CA_KEY_FILE", "PG")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment.update(more)
     return environment
+
+
+class _FromAddress(requests.adapters.HTTPAdapter):
+    """Connects from one address."""
+
+    def __init__(self, address):
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *arguments, **options):
+        super().init_poolmanager(*arguments, source_address=(self.address, 0), **options)
+
+
+def session_from(address):
+    """HTTP from one of this machine's loopback addresses: wrong credentials slow down the address that they come from."""
+    session = requests.Session()
+    session.mount("http://", _FromAddress(address))
+    return session
 
 
 class Daemon:
@@ -158,12 +177,26 @@ class Daemon:
         self.process.send_signal(signal.SIGHUP)
 
 
-class Cluster:
-    """ingestd, gateway and exporter, with helpers that speak to them; and more ingestd and exporters beside these."""
+def _registry(kind, folder):
+    """What a cluster's registry is in: "sqlite", "postgresql", or a server of the test's own."""
+    if kind == "sqlite":
+        return SqliteRegistry()
+    if kind == "postgresql":
+        kind = shared_server()
+    assert isinstance(kind, Postgresql), f"TOB_TEST_REGISTRY: '{kind}' is not sqlite or postgresql"
+    return PostgresqlRegistry(kind, folder)
 
-    def __init__(self, folder, pb=None, ingestd_options=(), gateway_options=(), exporter_options=()):
+
+class Cluster:
+    """ingestd, gateway and exporter, with helpers that speak to them; and more ingestd and exporters beside these.
+
+    registry: "sqlite" (a file for each ingestd), "postgresql" (a database for all of them), or a Postgresql that the test
+    stops and starts. Without it the environment says which: TOB_TEST_REGISTRY."""
+
+    def __init__(self, folder, pb=None, ingestd_options=(), gateway_options=(), exporter_options=(), registry=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.registry = _registry(registry or os.environ.get("TOB_TEST_REGISTRY") or "sqlite", self.folder)
         self.pb = pb
         self.state_dir = self.folder / "state"
         self.admin_token, self.cluster_token, self.metrics_token = (secrets.token_hex(16) for _ in range(3))
@@ -173,6 +206,7 @@ class Cluster:
         self.bus_url = f"tcp://127.0.0.1:{ports['bus']}"
         self.manager_url = f"http://127.0.0.1:{ports['gateway']}"
         self.exporter_url = f"http://127.0.0.1:{ports['exporter']}"
+        self.source = None  # the address that calls and requests come from; None: any
         self.session = requests.Session()
         self.ingestd = self._ingestd("ingestd", self.ingest_url, self.bus_url, self.state_dir, ingestd_options)
         self.exporter = self._exporter("exporter", ports["exporter"], self.ingest_url, self.bus_url, exporter_options)
@@ -184,7 +218,8 @@ class Cluster:
         self.ingestds = [self.ingestd]
 
     def _ingestd(self, name, url, bus_url, state_dir, options):
-        daemon = self._daemon(name, ["--listen", url, "--bus-listen", bus_url, "--state-dir", str(state_dir), *options],
+        daemon = self._daemon(name, ["--listen", url, "--bus-listen", bus_url, "--state-dir", str(state_dir),
+                                     *self.registry.options(), *options],
                               ADMIN_TOKEN=self.admin_token, CLUSTER_TOKEN=self.cluster_token)
         daemon.url, daemon.bus_url, daemon.state_dir = url, bus_url, state_dir
         return daemon
@@ -196,7 +231,7 @@ class Cluster:
         return daemon
 
     def add_ingestd(self, *options, host="127.0.0.1", port=None, bus_port=None):
-        """One more ingestd with a state folder of its own, not started. Its registry is its own too: copy_registry."""
+        """One more ingestd with a state folder of its own, not started. A SQLite registry is its own too: copy_registry."""
         name = f"ingestd-{len(self.ingestds) + 1}"
         daemon = self._ingestd(name, f"tcp://{host}:{port or free_port()}", f"tcp://{host}:{bus_port or free_port()}",
                                self.folder / f"state-{len(self.ingestds) + 1}", options)
@@ -225,15 +260,21 @@ class Cluster:
             set_option(exporter, "--bus", bus)
 
     def copy_registry(self):
-        """Every other ingestd gets the first one's registry and issuer's key. None of them may be running."""
+        """Every other ingestd gets the first one's registry, if they don't share it. None of them may be running."""
+        if isinstance(self.registry, PostgresqlRegistry):
+            return
         for other in self.ingestds[1:]:
             assert not other.running() and not self.ingestd.running()
             other.state_dir.mkdir(mode=0o700, exist_ok=True)
             for path in self.state_dir.iterdir():
-                if path.name.startswith(("registry.db", "issuer-key")):
+                if path.name.startswith("registry.db"):
                     copy = other.state_dir / path.name
                     copy.write_bytes(path.read_bytes())
                     copy.chmod(0o600)
+
+    def registrars(self):
+        """Those ingestd that have to be told so that all of them know."""
+        return self.ingestds[:1] if isinstance(self.registry, PostgresqlRegistry) else self.ingestds
 
     def register(self, client_ids):
         """Writes clients into the first ingestd's database, which a call for each would take too long for, and returns
@@ -243,10 +284,14 @@ class Cluster:
         now_ms = int(time.time() * 1000)
         rows = [(client_id, client_id, "native", hashlib.sha256(key.encode()).digest(), now_ms)
                 for client_id, key in keys.items()]
+        columns = "clients (id, name, type, key_hash, created_unix_ms)"
+        if isinstance(self.registry, PostgresqlRegistry):
+            lines = ("\t".join((*row[:3], "\\\\x" + row[3].hex(), str(row[4]))) + "\n" for row in rows)
+            self.registry.execute(f"COPY {columns} FROM STDIN;\n{''.join(lines)}\\.\n")
+            return keys
         database = sqlite3.connect(self.state_dir / "registry.db")
         with database:
-            database.executemany(
-                "INSERT INTO clients (id, name, type, key_hash, created_unix_ms) VALUES (?, ?, ?, ?, ?)", rows)
+            database.executemany(f"INSERT INTO {columns} VALUES (?, ?, ?, ?, ?)", rows)
         database.close()
         return keys
 
@@ -287,12 +332,21 @@ class Cluster:
         self.session.close()
         assert not failures, "\n".join(failures)
 
+    def remove(self):
+        """After stop: what is not in its folder."""
+        self.registry.remove()
+
     @staticmethod
     def get_status(url):
         try:
             return requests.get(url, timeout=DEADLINE).status_code
         except requests.RequestException:
             return None
+
+    def come_from(self, address):
+        """From now on reports and calls come from this address."""
+        self.session.close()
+        self.source, self.session = address, session_from(address)
 
     # --- the registry ---
 
@@ -346,8 +400,8 @@ class Cluster:
     def post_headend(self, headend_id, token, body, **options):
         return self.post(f"/api/v1/headends/{headend_id}/metrics", token, body, **options)
 
-    def rpc(self, bearer=None, timeout=DEADLINE, url=None):
-        return Rpc(url or self.ingest_url, self.pb, bearer=bearer, timeout=timeout)
+    def rpc(self, bearer=None, timeout=DEADLINE, url=None, source=None):
+        return Rpc(url or self.ingest_url, self.pb, bearer=bearer, timeout=timeout, source=source or self.source)
 
     def agent(self, *arguments, stdin=None, env=None, timeout=DEADLINE):
         """Runs the agent to its end."""

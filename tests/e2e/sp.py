@@ -18,9 +18,12 @@ class Closed(Exception):
 
 
 class SpSocket:
-    def __init__(self, url, protocol, timeout=10):
+    """source: the address to call from."""
+
+    def __init__(self, url, protocol, timeout=10, source=None):
         address = urlsplit(url)
-        self.socket = socket.create_connection((address.hostname, address.port), timeout=timeout)
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=timeout,
+                                               source_address=(source, 0) if source else None)
         self.socket.sendall(b"\0SP\0" + struct.pack(">HH", protocol, 0))
         hello = self._read(8)
         assert hello[:4] == b"\0SP\0", hello
@@ -62,8 +65,8 @@ class SpSocket:
 class Req(SpSocket):
     """The REQ side: one request at a time."""
 
-    def __init__(self, url, timeout=10):
-        super().__init__(url, REQ, timeout)
+    def __init__(self, url, timeout=10, source=None):
+        super().__init__(url, REQ, timeout, source)
         assert self.peer == REP, self.peer
         self.ids = itertools.count(1)
 
@@ -86,10 +89,10 @@ class RpcError(Exception):
 class Rpc:
     """Calls services (rpc.proto). `pb` holds the generated modules: pb.rpc, pb.ingest and so on."""
 
-    def __init__(self, url, pb, bearer=None, timeout=10):
+    def __init__(self, url, pb, bearer=None, timeout=10, source=None):
         self.pb = pb
         self.bearer = bearer
-        self.req = Req(url, timeout)
+        self.req = Req(url, timeout, source)
 
     def close(self):
         self.req.close()

@@ -20,6 +20,7 @@ FIELDS = {
                "rss_bytes_per_client", "limit_memcpy_series_per_cpu_s", "limit_zlib_series_per_cpu_s"),
     "recovery": ("clients", "records", "checkpoint_bytes", "journal_bytes", "recovery_cpu_s", "page_mean_ms",
                  "page_max_ms", "group_max_ms"),
+    "import": ("clients", "sqlite_s", "sqlite_export_s", "postgresql_s", "postgresql_export_s"),
 }
 
 

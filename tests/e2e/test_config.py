@@ -129,7 +129,7 @@ def test_state_is_readable_by_its_owner_only(tmp_path):
     (tmp_path / "state").mkdir()
     daemon.start()
     daemon.stop()
-    for name in ("registry.db", "issuer-key.jwk"):
+    for name in ("registry.db", "instance"):
         assert os.stat(tmp_path / "state" / name).st_mode & 0o077 == 0, name
 
 

@@ -170,7 +170,7 @@ def test_lists_page_through_everything(fleet, pb):
     with fleet.rpc(bearer=fleet.admin_token) as admin:
         for i in range(1100):
             admin.call("/tobogganing.v1.Registry/AddCluster", pb.registry.AddClusterRequest(cluster_id=f"page-{i:04}"),
-                       pb.registry.Cluster)
+                       pb.registry.AddClusterResponse)
     ids = [cluster["cluster_id"] for cluster in fleet.ctl_json("cluster", "list")]
     assert len(ids) == len(set(ids)) and {f"page-{i:04}" for i in range(1100)} <= set(ids)
     assert len(fleet.ctl_ok("cluster", "list").splitlines()) == len(ids) + 1
@@ -250,9 +250,14 @@ def test_help_lists_the_commands():
         assert done.returncode == 0, done.stderr
         return done.stdout
     listed = run("--help")
-    commands = ["client add", "client list", "client revoke", "client delete", "cluster add", "cluster list", "consumer list",
-                "consumer forget", "headend add", "headend list", "headend token", "headend delete", "journal inspect",
-                "journal verify", "journal repair", "health", "status"]
+    kinds = {"client": "add get list update rotate-key revoke-previous-key revoke delete import export",
+             "cluster": "add get list update heartbeat revoke delete",
+             "headend": "add get list update token revoke-tokens revoke delete",
+             "cert": "generate get list revoke crl ca", "signing-key": "rotate list revoke",
+             "journal": "inspect verify repair", "consumer": "list forget"}
+    commands = [f"{kind} {name}" for kind, names in kinds.items() for name in names.split()]
+    commands += ["jwks", "audit", "health", "status"]
+    assert sum(line.startswith("  ") for line in listed.splitlines()) == len(commands)
     for command in commands:
         assert command in listed
         assert f"tobogganctl {command}" in run(*command.split(), "--help")

@@ -5,11 +5,10 @@ from harness import DEADLINE, wait_until
 
 
 def fill(folder):
-    with open(folder / "ballast", "wb") as ballast:
+    with open(folder / "ballast", "wb", buffering=0) as ballast:  # nothing is left for close to write
         while True:
             try:
                 ballast.write(b"x" * 65536)
-                ballast.flush()
             except OSError:
                 return
 

@@ -1,52 +1,20 @@
-"""Headend tokens of another issuer, whose public keys come in a JWKS file; and what must never open the door.
-Tokens are signed by the openssl command."""
+"""Headend tokens of another issuer, whose public keys come in a JWKS file, and the life of our own signing keys. What must
+never open the door is in test_jwt_attacks.py."""
 import base64
-import hashlib
-import hmac
 import json
-import subprocess
 import time
 
 import pytest
 
 from harness import wait_until
-
-
-def b64(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def openssl(*arguments, data=None):
-    return subprocess.run(["openssl", *arguments], input=data, capture_output=True, timeout=60, check=True).stdout
-
-
-class Issuer:
-    """An RSA key and the tokens that it signs."""
-
-    def __init__(self, folder, kid):
-        self.kid = kid
-        self.key = folder / f"{kid}.pem"
-        self.key.write_bytes(openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"))
-        modulus = openssl("rsa", "-in", str(self.key), "-noout", "-modulus").decode().strip().split("=")[1]
-        self.jwk = {"kty": "RSA", "kid": kid, "alg": "RS256", "use": "sig", "n": b64(bytes.fromhex(modulus)),
-                    "e": b64(b"\x01\x00\x01")}
-        self.public_pem = openssl("rsa", "-in", str(self.key), "-pubout")
-
-    def signing_input(self, header=None, **claims):
-        header = {"alg": "RS256", "typ": "JWT", "kid": self.kid, **(header or {})}
-        claims = {"sub": "h1", "exp": int(time.time()) + 3600, **claims}
-        return ".".join(b64(json.dumps({k: v for k, v in part.items() if v is not None}).encode())
-                        for part in (header, claims))
-
-    def token(self, header=None, **claims):
-        text = self.signing_input(header, **claims)
-        return text + "." + b64(openssl("dgst", "-sha256", "-sign", str(self.key), data=text.encode()))
+from sp import RpcError
+from tokens import RsaIssuer
 
 
 @pytest.fixture(scope="module")
 def fleet(make_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jwks")
-    issuer = Issuer(folder, "key-1")
+    issuer = RsaIssuer(folder, "key-1")
     jwks = folder / "jwks.json"
     jwks.write_text(json.dumps({"keys": [issuer.jwk]}))
     cluster = make_cluster(ingestd_options=["--jwks-file", str(jwks)])
@@ -75,56 +43,10 @@ def test_a_subject_that_is_not_registered_is_404(fleet):
     assert status(fleet, fleet.issuer.token(sub="h9"), "h9") == 404
 
 
-def now():
-    return int(time.time())
-
-
-# Clocks may differ by a minute: what is over for longer is refused.
-REFUSED = {
-    "expired": lambda i: i.token(exp=now() - 120),
-    "no expiry": lambda i: i.token(exp=None),
-    "expiry is a text": lambda i: i.token(exp=str(now() + 60)),
-    "not yet valid": lambda i: i.token(nbf=now() + 600),
-    "no subject": lambda i: i.token(sub=None),
-    "subject is a number": lambda i: i.token(sub=1),
-    "unknown key": lambda i: i.token({"kid": "key-9"}),
-    "no key id": lambda i: i.token({"kid": None}),
-    "critical extension": lambda i: i.token({"crit": ["exp"]}),
-    "embedded key": lambda i: i.token({"jwk": i.jwk}),
-    "key from a URL": lambda i: i.token({"jku": "http://127.0.0.1/jwks.json"}),
-    "certificate from a URL": lambda i: i.token({"x5u": "http://127.0.0.1/cert.pem"}),
-    "another algorithm than the key's": lambda i: i.token({"alg": "RS512"}),
-    "none": lambda i: i.signing_input({"alg": "none"}) + ".",
-    "None": lambda i: i.signing_input({"alg": "None"}) + ".",
-    "no signature": lambda i: i.signing_input() + ".",
-    "two parts": lambda i: i.signing_input(),
-    "four parts": lambda i: i.token() + ".x",
-    "signature of another text": lambda i: i.signing_input(sub="h1", x=1) + "." + i.token().split(".")[2],
-    "padded": lambda i: i.token() + "=",
-    "garbage": lambda i: "a.b.c",
-    "very long": lambda i: i.token(x="y" * 7000),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(fleet, name):
-    response = fleet.post_headend("h1", REFUSED[name](fleet.issuer), {})
-    assert response.status_code == 401, f"{response.status_code} {response.text}"
-    assert response.headers["WWW-Authenticate"].startswith("Bearer")
-
-
-def test_the_public_key_is_no_shared_secret(fleet):
-    text = fleet.issuer.signing_input({"alg": "HS256"})
-    for secret in (fleet.issuer.public_pem, fleet.issuer.jwk["n"].encode(), b""):
-        forged = text + "." + b64(hmac.new(secret, text.encode(), hashlib.sha256).digest())
-        assert status(fleet, forged) == 401
-
-
-def test_keys_are_rotated_by_reloading_the_file(fleet):
-    old, new = fleet.issuer, Issuer(fleet.folder_of_keys, "key-2")
+def test_keys_are_rotated_in_the_file(fleet):
+    old, new = fleet.issuer, RsaIssuer(fleet.folder_of_keys, "key-2")
     assert status(fleet, new.token()) == 401
     fleet.jwks.write_text(json.dumps({"keys": [old.jwk, new.jwk]}))
-    fleet.ingestd.reload()
     wait_until(lambda: status(fleet, new.token()) == 200, "the new key is known")
     assert status(fleet, old.token()) == 200
     fleet.jwks.write_text(json.dumps({"keys": [new.jwk]}))
@@ -132,6 +54,133 @@ def test_keys_are_rotated_by_reloading_the_file(fleet):
     wait_until(lambda: status(fleet, old.token()) == 401, "the old key is gone")
     assert status(fleet, new.token()) == 200
     fleet.jwks.write_text("{broken")
-    fleet.ingestd.reload()
     wait_until(lambda: "event=reload_failed" in fleet.ingestd.log(), "it says that the file is broken")
     assert status(fleet, new.token()) == 200  # and keeps what it had
+    fleet.jwks.write_text(json.dumps({"keys": [new.jwk]}))
+
+
+# --- our own keys ---
+
+def keys_call(fleet, method, bearer="admin", **fields):
+    pb = fleet.pb.signing_keys
+    request, response = {"Rotate": (pb.RotateSigningKeyRequest, pb.SigningKey),
+                         "List": (pb.ListSigningKeysRequest, pb.ListSigningKeysResponse),
+                         "Revoke": (pb.SigningKeyId, pb.SigningKey), "GetJwks": (pb.GetJwksRequest, pb.Jwks)}[method]
+    with fleet.rpc(bearer=fleet.admin_token if bearer == "admin" else bearer) as rpc:
+        return rpc.call(f"/tobogganing.v1.SigningKeys/{method}", request(**fields), response)
+
+
+def kid_of(token):
+    header = token.split(".")[0]
+    return json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+
+
+def published(fleet):
+    """The public keys as the gateway serves them, without any credential; the gateway may keep them for a while."""
+    by_rpc = json.loads(keys_call(fleet, "GetJwks", bearer=None).json)
+    response = fleet.session.get(fleet.manager_url + "/.well-known/jwks.json", timeout=60)
+    assert response.status_code == 200
+    assert response.json().keys() == by_rpc.keys() == {"keys"}
+    for key in by_rpc["keys"] + response.json()["keys"]:
+        assert set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    return [key["kid"] for key in by_rpc["keys"]]
+
+
+def test_our_own_key_rotates_and_tokens_of_the_old_one_are_good_for_a_while(fleet):
+    of_old = fleet.headend_token("h1")
+    assert published(fleet) == [kid_of(of_old)]
+    before = time.time()
+    made = keys_call(fleet, "Rotate", overlap_s=3600)
+    of_new = fleet.headend_token("h1")
+    assert kid_of(of_new) == made.kid != kid_of(of_old)
+    assert status(fleet, of_new) == status(fleet, of_old) == 200
+    new, old = keys_call(fleet, "List").keys
+    assert (new.kid, new.expires_unix_ms, new.revoked_unix_ms) == (made.kid, 0, 0)
+    assert old.kid == kid_of(of_old) and abs(old.expires_unix_ms / 1000 - before - 3600) < 60
+    assert set(published(fleet)) == {new.kid, old.kid}
+
+
+def test_tokens_of_a_revoked_key_are_refused_on_the_next_request(fleet):
+    of_old = fleet.headend_token("h1")
+    keys_call(fleet, "Rotate", overlap_s=3600)
+    assert status(fleet, of_old) == 200  # and it is remembered
+    revoked = keys_call(fleet, "Revoke", kid=kid_of(of_old))
+    assert revoked.kid == kid_of(of_old) and revoked.revoked_unix_ms > 0
+    assert status(fleet, of_old) == 401
+    assert kid_of(of_old) not in published(fleet)
+    again = keys_call(fleet, "Revoke", kid=kid_of(of_old))
+    assert again.revoked_unix_ms == revoked.revoked_unix_ms
+    assert status(fleet, fleet.headend_token("h1")) == 200
+
+
+def test_tokens_of_a_key_end_with_it(fleet):
+    of_old = fleet.headend_token("h1")
+    keys_call(fleet, "Rotate", overlap_s=2)
+    assert status(fleet, of_old) == 200
+    wait_until(lambda: status(fleet, of_old) == 401, "the old key's time is over")
+    assert kid_of(of_old) not in published(fleet)
+
+
+def test_keys_are_the_same_after_a_restart(fleet):
+    token = fleet.headend_token("h1")
+    fleet.ingestd.stop()
+    fleet.ingestd.start()
+    fleet.wait_ready()
+    assert status(fleet, token) == 200
+    assert kid_of(fleet.headend_token("h1")) == kid_of(token)
+
+
+@pytest.mark.parametrize("method, fields, code", [
+    ("Revoke", {"kid": "nobody"}, "NOT_FOUND"), ("Revoke", {"kid": ""}, "INVALID_ARGUMENT"),
+    ("Revoke", {"kid": "a/b"}, "INVALID_ARGUMENT"), ("Revoke", {"kid": "' OR 1=1 --"}, "INVALID_ARGUMENT"),
+    ("Revoke", {"kid": "k" * 129}, "INVALID_ARGUMENT"), ("Rotate", {"overlap_s": 3652 * 86400 + 1}, "INVALID_ARGUMENT")])
+def test_what_keys_calls_refuse(fleet, method, fields, code):
+    with pytest.raises(RpcError) as failure:
+        keys_call(fleet, method, **fields)
+    assert failure.value.code == code
+
+
+def test_the_key_that_signs_can_not_be_revoked(fleet):
+    with pytest.raises(RpcError) as failure:
+        keys_call(fleet, "Revoke", kid=kid_of(fleet.headend_token("h1")))
+    assert failure.value.code == "FAILED_PRECONDITION" and "rotate first" in failure.value.message
+
+
+@pytest.mark.parametrize("method", ["Rotate", "List", "Revoke"])
+def test_keys_calls_need_the_admin_token(fleet, method):
+    for bearer in (None, "wrong", fleet.cluster_token, fleet.headend_token("h1")):
+        with pytest.raises(RpcError) as failure:
+            keys_call(fleet, method, bearer=bearer)
+        assert failure.value.code == "UNAUTHENTICATED"
+
+
+def test_keys_are_shared_by_all_ingestd_of_a_database(make_cluster):
+    cluster = make_cluster(start=False, registry="postgresql")
+    other = cluster.add_ingestd()
+    cluster.start()
+    token = cluster.add_headend("h1")
+
+    def accepted(token):
+        batch = cluster.pb.ingest.Batch(agent_id="test", boot_id=1, number=time.monotonic_ns())
+        batch.headends.add(headend_id="h1", time_unix_ms=[int(time.time() * 1000)], cpu_usage=[1])
+        with cluster.rpc(url=other.url) as rpc:
+            response = rpc.submit(cluster.pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[token]))
+        return not response.rejected
+
+    def soon(condition, what):
+        start = time.monotonic()
+        wait_until(condition, what)
+        return time.monotonic() - start
+
+    assert soon(lambda: accepted(token), "the other one knows the headend") < 1
+    took = []
+    for _ in range(3):  # one of them, in case that the machine is busy with something else
+        keys_call(cluster, "Rotate", overlap_s=3600)
+        old, token = token, cluster.headend_token("h1")
+        assert kid_of(old) != kid_of(token)
+        took.append(soon(lambda t=token: accepted(t), "the other one knows the new key"))
+        assert accepted(old)
+        keys_call(cluster, "Revoke", kid=kid_of(old))
+        took.append(soon(lambda t=old: not accepted(t), "the other one knows that the old key is revoked"))
+        assert accepted(token)
+    assert min(took[0::2]) < 1 and min(took[1::2]) < 1, took

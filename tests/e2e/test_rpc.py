@@ -149,7 +149,7 @@ def test_a_compressed_request_may_get_a_compressed_answer(fleet, pb):
     with fleet.rpc(bearer=fleet.admin_token) as admin:
         for i in range(40):
             admin.call("/tobogganing.v1.Registry/AddCluster", pb.registry.AddClusterRequest(cluster_id=f"z{i:03}"),
-                       pb.registry.Cluster)
+                       pb.registry.AddClusterResponse)
         body = pb.registry.ListRequest().SerializeToString()
         plain = pb.registry.ListClustersResponse.FromString(admin.call_bytes("/tobogganing.v1.Registry/ListClusters", body))
         packed = pb.registry.ListClustersResponse.FromString(
@@ -479,11 +479,12 @@ def test_sql_in_strings_is_only_text(fleet, pb, rpc, text):
                               ("AddHeadend", pb.registry.AddHeadendRequest(headend_id=text)),
                               ("AddCluster", pb.registry.AddClusterRequest(cluster_id=text)),
                               ("IssueHeadendToken", pb.registry.IssueHeadendTokenRequest(headend_id=text)),
-                              ("RevokeClient", pb.registry.RevokeClientRequest(client_id=text))):
+                              ("RevokeClient", pb.registry.ClientId(client_id=text))):
             code = code_of(admin, f"/tobogganing.v1.Registry/{call}", message.SerializeToString())
             assert code in ("INVALID_ARGUMENT", "NOT_FOUND"), (call, code)
         cluster = admin.call("/tobogganing.v1.Registry/AddCluster",
-                             pb.registry.AddClusterRequest(name=text, region=text, datacenter=text), pb.registry.Cluster)
+                             pb.registry.AddClusterRequest(name=text, region=text, datacenter=text),
+                             pb.registry.AddClusterResponse).cluster
         listed = admin.call("/tobogganing.v1.Registry/ListClusters", pb.registry.ListRequest(page_size=10000),
                             pb.registry.ListClustersResponse)
         assert (text, text) in [(c.name, c.region) for c in listed.clusters if c.cluster_id == cluster.cluster_id]

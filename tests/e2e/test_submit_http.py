@@ -313,19 +313,19 @@ def test_a_path_with_a_bad_id_is_refused(fleet, client_id):
     assert "error" in response.json()
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/clients/alice", "/api/v1/clients//metrics", "/api/v2/clients/alice/metrics",
+@pytest.mark.parametrize("path", ["/", "/api/v1/clients/alice/report", "/api/v1/clients//metrics", "/api/v2/clients/alice/metrics",
                                   "/api/v1/clients/alice/metrics/", "/metricsx"])
 def test_an_unknown_path_is_404(fleet, path):
     response = fleet.post(path, fleet.keys["alice"], CLIENT_BODY)
     assert_error(response, 404)
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
 def test_another_method_is_405_with_allow(fleet, method):
     url = f"{fleet.manager_url}/api/v1/clients/alice/metrics"
     response = requests.request(method, url, timeout=60)
     assert_error(response, 405)
-    assert response.headers["Allow"] == "POST"
+    assert response.headers["Allow"] == "POST, GET, HEAD"
 
 
 def test_posting_to_metrics_is_405(fleet):

@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "tobogganing/v1/bus.pb-c.h"
+#include "tobogganing/v1/certificates.pb-c.h"
 #include "tobogganing/v1/health.pb-c.h"
 #include "tobogganing/v1/ingest.pb-c.h"
 #include "tobogganing/v1/journal.pb-c.h"
 #include "tobogganing/v1/process.pb-c.h"
 #include "tobogganing/v1/registry.pb-c.h"
+#include "tobogganing/v1/reports.pb-c.h"
 #include "tobogganing/v1/rpc.pb-c.h"
 
 #include "fuzz.h"
@@ -41,10 +43,15 @@ static const ProtobufCMessageDescriptor *const types[] = {
     &tobogganing__v1__add_client_request__descriptor,
     &tobogganing__v1__add_client_response__descriptor,
     &tobogganing__v1__add_headend_request__descriptor,
-    &tobogganing__v1__revoke_client_request__descriptor,
+    &tobogganing__v1__client_id__descriptor,
     &tobogganing__v1__issue_headend_token_request__descriptor,
     &tobogganing__v1__list_request__descriptor,
     &tobogganing__v1__list_clients_response__descriptor,
+    &tobogganing__v1__import_clients_request__descriptor,
+    &tobogganing__v1__update_client_request__descriptor,
+    &tobogganing__v1__issue_certificate_request__descriptor,
+    &tobogganing__v1__list_audit_response__descriptor,
+    &tobogganing__v1__last_report__descriptor,
 };
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 

@@ -175,10 +175,11 @@ void watcher_register(watcher *w, unsigned source) {
     const char *id = plain_source_id(source);
     if (plain_is_client(source)) {
         tob_directory_client client = {.id = id, .name = "name", .type = "native"};
-        MUST(tob_directory_put_client(w->directory, &client));
+        MUST(tob_directory_put_client(w->directory, &client, NULL));
     } else {
-        tob_directory_headend headend = {.id = id, .name = "registered", .region = "", .datacenter = ""};
-        MUST(tob_directory_put_headend(w->directory, &headend));
+        tob_directory_headend headend = {
+            .id = id, .name = "registered", .cluster_id = "", .region = "", .datacenter = ""};
+        MUST(tob_directory_put_headend(w->directory, &headend, NULL));
     }
 }
 

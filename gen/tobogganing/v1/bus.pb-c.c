@@ -142,6 +142,51 @@ void   tobogganing__v1__manager__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__manager__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   tobogganing__v1__certificate_expiry__init
+                     (Tobogganing__V1__CertificateExpiry         *message)
+{
+  static const Tobogganing__V1__CertificateExpiry init_value = TOBOGGANING__V1__CERTIFICATE_EXPIRY__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__certificate_expiry__get_packed_size
+                     (const Tobogganing__V1__CertificateExpiry *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__certificate_expiry__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__certificate_expiry__pack
+                     (const Tobogganing__V1__CertificateExpiry *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__certificate_expiry__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__certificate_expiry__pack_to_buffer
+                     (const Tobogganing__V1__CertificateExpiry *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__certificate_expiry__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__CertificateExpiry *
+       tobogganing__v1__certificate_expiry__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__CertificateExpiry *)
+     protobuf_c_message_unpack (&tobogganing__v1__certificate_expiry__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__certificate_expiry__free_unpacked
+                     (Tobogganing__V1__CertificateExpiry *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__certificate_expiry__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   tobogganing__v1__client_row__init
                      (Tobogganing__V1__ClientRow         *message)
 {
@@ -978,7 +1023,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__heartbeat__descriptor =
   (ProtobufCMessageInit) tobogganing__v1__heartbeat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__manager__field_descriptors[4] =
+static const ProtobufCFieldDescriptor tobogganing__v1__manager__field_descriptors[6] =
 {
   {
     "clusters",
@@ -1028,9 +1073,35 @@ static const ProtobufCFieldDescriptor tobogganing__v1__manager__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "clients_on_previous_key",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Manager, clients_on_previous_key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "certificate_expiries",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__Manager, n_certificate_expiries),
+    offsetof(Tobogganing__V1__Manager, certificate_expiries),
+    &tobogganing__v1__certificate_expiry__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__manager__field_indices_by_name[] = {
+  5,   /* field[5] = certificate_expiries */
   1,   /* field[1] = clients */
+  4,   /* field[4] = clients_on_previous_key */
   0,   /* field[0] = clusters */
   2,   /* field[2] = headends */
   3,   /* field[3] = processes */
@@ -1038,7 +1109,7 @@ static const unsigned tobogganing__v1__manager__field_indices_by_name[] = {
 static const ProtobufCIntRange tobogganing__v1__manager__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__manager__descriptor =
 {
@@ -1048,11 +1119,62 @@ const ProtobufCMessageDescriptor tobogganing__v1__manager__descriptor =
   "Tobogganing__V1__Manager",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Manager),
-  4,
+  6,
   tobogganing__v1__manager__field_descriptors,
   tobogganing__v1__manager__field_indices_by_name,
   1,  tobogganing__v1__manager__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__manager__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__certificate_expiry__field_descriptors[2] =
+{
+  {
+    "type",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CertificateExpiry, type),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "not_after_unix_s",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__CertificateExpiry, not_after_unix_s),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__certificate_expiry__field_indices_by_name[] = {
+  1,   /* field[1] = not_after_unix_s */
+  0,   /* field[0] = type */
+};
+static const ProtobufCIntRange tobogganing__v1__certificate_expiry__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__certificate_expiry__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.CertificateExpiry",
+  "CertificateExpiry",
+  "Tobogganing__V1__CertificateExpiry",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__CertificateExpiry),
+  2,
+  tobogganing__v1__certificate_expiry__field_descriptors,
+  tobogganing__v1__certificate_expiry__field_indices_by_name,
+  1,  tobogganing__v1__certificate_expiry__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__certificate_expiry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor tobogganing__v1__client_row__field_descriptors[12] =

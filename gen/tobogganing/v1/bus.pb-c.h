@@ -20,6 +20,7 @@ PROTOBUF_C__BEGIN_DECLS
 typedef struct Tobogganing__V1__BusMessage Tobogganing__V1__BusMessage;
 typedef struct Tobogganing__V1__Heartbeat Tobogganing__V1__Heartbeat;
 typedef struct Tobogganing__V1__Manager Tobogganing__V1__Manager;
+typedef struct Tobogganing__V1__CertificateExpiry Tobogganing__V1__CertificateExpiry;
 typedef struct Tobogganing__V1__ClientRow Tobogganing__V1__ClientRow;
 typedef struct Tobogganing__V1__HeadendRow Tobogganing__V1__HeadendRow;
 typedef struct Tobogganing__V1__SnapshotRequest Tobogganing__V1__SnapshotRequest;
@@ -128,10 +129,34 @@ struct  Tobogganing__V1__Manager
   uint64_t headends;
   size_t n_processes;
   Tobogganing__V1__Process **processes;
+  /*
+   * Clients that this ingestd last heard from with the key before their newest one.
+   */
+  uint64_t clients_on_previous_key;
+  /*
+   * When the first certificate of each type will have expired: of those that are not revoked and are the newest of a subject
+   * that is registered. Type "ca" is the authority itself.
+   */
+  size_t n_certificate_expiries;
+  Tobogganing__V1__CertificateExpiry **certificate_expiries;
 };
 #define TOBOGGANING__V1__MANAGER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__manager__descriptor) \
-    , 0, 0, 0, 0,NULL }
+    , 0, 0, 0, 0,NULL, 0, 0,NULL }
+
+
+struct  Tobogganing__V1__CertificateExpiry
+{
+  ProtobufCMessage base;
+  /*
+   * "ca", "client", "headend" or "server".
+   */
+  char *type;
+  uint64_t not_after_unix_s;
+};
+#define TOBOGGANING__V1__CERTIFICATE_EXPIRY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__certificate_expiry__descriptor) \
+    , (char *)protobuf_c_empty_string, 0 }
 
 
 /*
@@ -501,6 +526,25 @@ Tobogganing__V1__Manager *
 void   tobogganing__v1__manager__free_unpacked
                      (Tobogganing__V1__Manager *message,
                       ProtobufCAllocator *allocator);
+/* Tobogganing__V1__CertificateExpiry methods */
+void   tobogganing__v1__certificate_expiry__init
+                     (Tobogganing__V1__CertificateExpiry         *message);
+size_t tobogganing__v1__certificate_expiry__get_packed_size
+                     (const Tobogganing__V1__CertificateExpiry   *message);
+size_t tobogganing__v1__certificate_expiry__pack
+                     (const Tobogganing__V1__CertificateExpiry   *message,
+                      uint8_t             *out);
+size_t tobogganing__v1__certificate_expiry__pack_to_buffer
+                     (const Tobogganing__V1__CertificateExpiry   *message,
+                      ProtobufCBuffer     *buffer);
+Tobogganing__V1__CertificateExpiry *
+       tobogganing__v1__certificate_expiry__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   tobogganing__v1__certificate_expiry__free_unpacked
+                     (Tobogganing__V1__CertificateExpiry *message,
+                      ProtobufCAllocator *allocator);
 /* Tobogganing__V1__ClientRow methods */
 void   tobogganing__v1__client_row__init
                      (Tobogganing__V1__ClientRow         *message);
@@ -778,6 +822,9 @@ typedef void (*Tobogganing__V1__Heartbeat_Closure)
 typedef void (*Tobogganing__V1__Manager_Closure)
                  (const Tobogganing__V1__Manager *message,
                   void *closure_data);
+typedef void (*Tobogganing__V1__CertificateExpiry_Closure)
+                 (const Tobogganing__V1__CertificateExpiry *message,
+                  void *closure_data);
 typedef void (*Tobogganing__V1__ClientRow_Closure)
                  (const Tobogganing__V1__ClientRow *message,
                   void *closure_data);
@@ -887,6 +934,7 @@ extern const ProtobufCEnumDescriptor    tobogganing__v1__replay_view__descriptor
 extern const ProtobufCMessageDescriptor tobogganing__v1__bus_message__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__heartbeat__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__manager__descriptor;
+extern const ProtobufCMessageDescriptor tobogganing__v1__certificate_expiry__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__client_row__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__headend_row__descriptor;
 extern const ProtobufCMessageDescriptor tobogganing__v1__snapshot_request__descriptor;

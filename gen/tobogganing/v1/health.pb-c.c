@@ -145,7 +145,7 @@ const ProtobufCEnumDescriptor tobogganing__v1__health_check_response__status__de
   tobogganing__v1__health_check_response__status__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__health_check_response__field_descriptors[27] =
+static const ProtobufCFieldDescriptor tobogganing__v1__health_check_response__field_descriptors[29] =
 {
   {
     "status",
@@ -471,6 +471,30 @@ static const ProtobufCFieldDescriptor tobogganing__v1__health_check_response__fi
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "registry",
+    28,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, registry),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "registry_away",
+    29,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HealthCheckResponse, registry_away),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__health_check_response__field_indices_by_name[] = {
   19,   /* field[19] = checkpoint */
@@ -489,6 +513,8 @@ static const unsigned tobogganing__v1__health_check_response__field_indices_by_n
   18,   /* field[18] = journal_oldest */
   1,   /* field[1] = reason */
   26,   /* field[26] = refused_calls */
+  27,   /* field[27] = registry */
+  28,   /* field[28] = registry_away */
   12,   /* field[12] = rejected_series */
   17,   /* field[17] = repeated_batches */
   9,   /* field[9] = reporting_clients */
@@ -504,7 +530,7 @@ static const unsigned tobogganing__v1__health_check_response__field_indices_by_n
 static const ProtobufCIntRange tobogganing__v1__health_check_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 27 }
+  { 0, 29 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__health_check_response__descriptor =
 {
@@ -514,7 +540,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__health_check_response__descrip
   "Tobogganing__V1__HealthCheckResponse",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__HealthCheckResponse),
-  27,
+  29,
   tobogganing__v1__health_check_response__field_descriptors,
   tobogganing__v1__health_check_response__field_indices_by_name,
   1,  tobogganing__v1__health_check_response__number_ranges,

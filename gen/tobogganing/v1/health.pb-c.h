@@ -107,10 +107,15 @@ struct  Tobogganing__V1__HealthCheckResponse
    * Calls refused for want of memory or because the journal can't keep up, since the start.
    */
   uint64_t refused_calls;
+  /*
+   * "sqlite" or "postgresql", and whether it is away: then who was registered before can report, and nothing can be changed.
+   */
+  char *registry;
+  protobuf_c_boolean registry_away;
 };
 #define TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__health_check_response__descriptor) \
-    , TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_UNKNOWN, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
+    , TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_UNKNOWN, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 /* Tobogganing__V1__HealthCheckRequest methods */

@@ -322,7 +322,7 @@ void   tobogganing__v1__position__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__position__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor tobogganing__v1__submit_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor tobogganing__v1__submit_request__field_descriptors[3] =
 {
   {
     "batch",
@@ -348,15 +348,28 @@ static const ProtobufCFieldDescriptor tobogganing__v1__submit_request__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "peers",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__SubmitRequest, n_peers),
+    offsetof(Tobogganing__V1__SubmitRequest, peers),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__submit_request__field_indices_by_name[] = {
   0,   /* field[0] = batch */
   1,   /* field[1] = credentials */
+  2,   /* field[2] = peers */
 };
 static const ProtobufCIntRange tobogganing__v1__submit_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__submit_request__descriptor =
 {
@@ -366,7 +379,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__submit_request__descriptor =
   "Tobogganing__V1__SubmitRequest",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__SubmitRequest),
-  2,
+  3,
   tobogganing__v1__submit_request__field_descriptors,
   tobogganing__v1__submit_request__field_indices_by_name,
   1,  tobogganing__v1__submit_request__number_ranges,
@@ -824,7 +837,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__submit_response__descriptor =
   (ProtobufCMessageInit) tobogganing__v1__submit_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__rejection__field_descriptors[3] =
+static const ProtobufCFieldDescriptor tobogganing__v1__rejection__field_descriptors[4] =
 {
   {
     "series",
@@ -862,16 +875,29 @@ static const ProtobufCFieldDescriptor tobogganing__v1__rejection__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "retry_after_ms",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Rejection, retry_after_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__rejection__field_indices_by_name[] = {
   1,   /* field[1] = code */
   2,   /* field[2] = reason */
+  3,   /* field[3] = retry_after_ms */
   0,   /* field[0] = series */
 };
 static const ProtobufCIntRange tobogganing__v1__rejection__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__rejection__descriptor =
 {
@@ -881,7 +907,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__rejection__descriptor =
   "Tobogganing__V1__Rejection",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Rejection),
-  3,
+  4,
   tobogganing__v1__rejection__field_descriptors,
   tobogganing__v1__rejection__field_indices_by_name,
   1,  tobogganing__v1__rejection__number_ranges,

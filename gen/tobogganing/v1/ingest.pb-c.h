@@ -44,10 +44,16 @@ struct  Tobogganing__V1__SubmitRequest
    */
   size_t n_credentials;
   char **credentials;
+  /*
+   * Addresses that the series came from, in the order of `credentials`, of which there is then one for each series. Only
+   * believed when the call's own authorization is the cluster token; else they are the caller's.
+   */
+  size_t n_peers;
+  char **peers;
 };
 #define TOBOGGANING__V1__SUBMIT_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__submit_request__descriptor) \
-    , {0,NULL}, 0,NULL }
+    , {0,NULL}, 0,NULL, 0,NULL }
 
 
 struct  Tobogganing__V1__Batch
@@ -207,10 +213,15 @@ struct  Tobogganing__V1__Rejection
    * What was wrong, with the field.
    */
   char *reason;
+  /*
+   * With UNAUTHENTICATED, when not 0: too many wrong credentials came from this address, so this one was not looked at, or
+   * not told what was wrong; the soonest moment to try again, milliseconds from now.
+   */
+  uint32_t retry_after_ms;
 };
 #define TOBOGGANING__V1__REJECTION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__rejection__descriptor) \
-    , 0, TOBOGGANING__V1__CODE__CODE_OK, (char *)protobuf_c_empty_string }
+    , 0, TOBOGGANING__V1__CODE__CODE_OK, (char *)protobuf_c_empty_string, 0 }
 
 
 /*

@@ -322,7 +322,7 @@ void   tobogganing__v1__batch_digests__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__batch_digests__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor tobogganing__v1__record__field_descriptors[6] =
+static const ProtobufCFieldDescriptor tobogganing__v1__record__field_descriptors[7] =
 {
   {
     "received_unix_ms",
@@ -396,19 +396,33 @@ static const ProtobufCFieldDescriptor tobogganing__v1__record__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "erased",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Record, erased),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__record__field_indices_by_name[] = {
   1,   /* field[1] = batch */
   5,   /* field[5] = consumers */
+  6,   /* field[6] = erased */
   2,   /* field[2] = processes */
   0,   /* field[0] = received_unix_ms */
   3,   /* field[3] = removed_clients */
   4,   /* field[4] = removed_headends */
 };
-static const ProtobufCIntRange tobogganing__v1__record__number_ranges[1 + 1] =
+static const ProtobufCIntRange tobogganing__v1__record__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 14, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__record__descriptor =
 {
@@ -418,10 +432,10 @@ const ProtobufCMessageDescriptor tobogganing__v1__record__descriptor =
   "Tobogganing__V1__Record",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Record),
-  6,
+  7,
   tobogganing__v1__record__field_descriptors,
   tobogganing__v1__record__field_indices_by_name,
-  1,  tobogganing__v1__record__number_ranges,
+  2,  tobogganing__v1__record__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__record__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

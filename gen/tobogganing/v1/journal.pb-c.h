@@ -62,10 +62,14 @@ struct  Tobogganing__V1__Record
    */
   size_t n_consumers;
   Tobogganing__V1__ConsumerPosition **consumers;
+  /*
+   * Zeros in the place of what was erased, so that the record is as long as it was.
+   */
+  ProtobufCBinaryData erased;
 };
 #define TOBOGGANING__V1__RECORD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__record__descriptor) \
-    , 0, {0,NULL}, 0,NULL, 0,NULL, 0,NULL, 0,NULL }
+    , 0, {0,NULL}, 0,NULL, 0,NULL, 0,NULL, 0,NULL, {0,NULL} }
 
 
 struct  Tobogganing__V1__ConsumerPosition

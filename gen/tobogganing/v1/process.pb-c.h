@@ -29,7 +29,7 @@ typedef enum _Tobogganing__V1__CounterFamily {
    */
   TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_HTTP_REQUESTS = 1,
   /*
-   * labels: type (api_key, jwt, metrics, admin, cluster), result (success, failure)
+   * labels: type (api_key, jwt, metrics, admin, cluster), result (success, failure, limited)
    */
   TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS = 2,
   /*

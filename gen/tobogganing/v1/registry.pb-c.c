@@ -7,6 +7,186 @@
 #endif
 
 #include "tobogganing/v1/registry.pb-c.h"
+void   tobogganing__v1__cluster_id__init
+                     (Tobogganing__V1__ClusterId         *message)
+{
+  static const Tobogganing__V1__ClusterId init_value = TOBOGGANING__V1__CLUSTER_ID__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__cluster_id__get_packed_size
+                     (const Tobogganing__V1__ClusterId *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__cluster_id__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__cluster_id__pack
+                     (const Tobogganing__V1__ClusterId *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__cluster_id__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__cluster_id__pack_to_buffer
+                     (const Tobogganing__V1__ClusterId *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__cluster_id__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ClusterId *
+       tobogganing__v1__cluster_id__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ClusterId *)
+     protobuf_c_message_unpack (&tobogganing__v1__cluster_id__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__cluster_id__free_unpacked
+                     (Tobogganing__V1__ClusterId *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__cluster_id__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__client_id__init
+                     (Tobogganing__V1__ClientId         *message)
+{
+  static const Tobogganing__V1__ClientId init_value = TOBOGGANING__V1__CLIENT_ID__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__client_id__get_packed_size
+                     (const Tobogganing__V1__ClientId *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__client_id__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__client_id__pack
+                     (const Tobogganing__V1__ClientId *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__client_id__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__client_id__pack_to_buffer
+                     (const Tobogganing__V1__ClientId *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__client_id__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ClientId *
+       tobogganing__v1__client_id__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ClientId *)
+     protobuf_c_message_unpack (&tobogganing__v1__client_id__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__client_id__free_unpacked
+                     (Tobogganing__V1__ClientId *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__client_id__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__headend_id__init
+                     (Tobogganing__V1__HeadendId         *message)
+{
+  static const Tobogganing__V1__HeadendId init_value = TOBOGGANING__V1__HEADEND_ID__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__headend_id__get_packed_size
+                     (const Tobogganing__V1__HeadendId *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__headend_id__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__headend_id__pack
+                     (const Tobogganing__V1__HeadendId *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__headend_id__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__headend_id__pack_to_buffer
+                     (const Tobogganing__V1__HeadendId *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__headend_id__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__HeadendId *
+       tobogganing__v1__headend_id__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__HeadendId *)
+     protobuf_c_message_unpack (&tobogganing__v1__headend_id__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__headend_id__free_unpacked
+                     (Tobogganing__V1__HeadendId *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__headend_id__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__delete_response__init
+                     (Tobogganing__V1__DeleteResponse         *message)
+{
+  static const Tobogganing__V1__DeleteResponse init_value = TOBOGGANING__V1__DELETE_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__delete_response__get_packed_size
+                     (const Tobogganing__V1__DeleteResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__delete_response__pack
+                     (const Tobogganing__V1__DeleteResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__delete_response__pack_to_buffer
+                     (const Tobogganing__V1__DeleteResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__delete_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__DeleteResponse *
+       tobogganing__v1__delete_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__DeleteResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__delete_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__delete_response__free_unpacked
+                     (Tobogganing__V1__DeleteResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__delete_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   tobogganing__v1__cluster__init
                      (Tobogganing__V1__Cluster         *message)
 {
@@ -187,6 +367,141 @@ void   tobogganing__v1__add_cluster_request__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__add_cluster_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   tobogganing__v1__add_cluster_response__init
+                     (Tobogganing__V1__AddClusterResponse         *message)
+{
+  static const Tobogganing__V1__AddClusterResponse init_value = TOBOGGANING__V1__ADD_CLUSTER_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__add_cluster_response__get_packed_size
+                     (const Tobogganing__V1__AddClusterResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__add_cluster_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__add_cluster_response__pack
+                     (const Tobogganing__V1__AddClusterResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__add_cluster_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__add_cluster_response__pack_to_buffer
+                     (const Tobogganing__V1__AddClusterResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__add_cluster_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__AddClusterResponse *
+       tobogganing__v1__add_cluster_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__AddClusterResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__add_cluster_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__add_cluster_response__free_unpacked
+                     (Tobogganing__V1__AddClusterResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__add_cluster_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__update_cluster_request__init
+                     (Tobogganing__V1__UpdateClusterRequest         *message)
+{
+  static const Tobogganing__V1__UpdateClusterRequest init_value = TOBOGGANING__V1__UPDATE_CLUSTER_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__update_cluster_request__get_packed_size
+                     (const Tobogganing__V1__UpdateClusterRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__update_cluster_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__update_cluster_request__pack
+                     (const Tobogganing__V1__UpdateClusterRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__update_cluster_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__update_cluster_request__pack_to_buffer
+                     (const Tobogganing__V1__UpdateClusterRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__update_cluster_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__UpdateClusterRequest *
+       tobogganing__v1__update_cluster_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__UpdateClusterRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__update_cluster_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__update_cluster_request__free_unpacked
+                     (Tobogganing__V1__UpdateClusterRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__update_cluster_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__heartbeat_cluster_request__init
+                     (Tobogganing__V1__HeartbeatClusterRequest         *message)
+{
+  static const Tobogganing__V1__HeartbeatClusterRequest init_value = TOBOGGANING__V1__HEARTBEAT_CLUSTER_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__heartbeat_cluster_request__get_packed_size
+                     (const Tobogganing__V1__HeartbeatClusterRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__heartbeat_cluster_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__heartbeat_cluster_request__pack
+                     (const Tobogganing__V1__HeartbeatClusterRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__heartbeat_cluster_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__heartbeat_cluster_request__pack_to_buffer
+                     (const Tobogganing__V1__HeartbeatClusterRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__heartbeat_cluster_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__HeartbeatClusterRequest *
+       tobogganing__v1__heartbeat_cluster_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__HeartbeatClusterRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__heartbeat_cluster_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__heartbeat_cluster_request__free_unpacked
+                     (Tobogganing__V1__HeartbeatClusterRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__heartbeat_cluster_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   tobogganing__v1__add_client_request__init
                      (Tobogganing__V1__AddClientRequest         *message)
 {
@@ -277,49 +592,319 @@ void   tobogganing__v1__add_client_response__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__add_client_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   tobogganing__v1__revoke_client_request__init
-                     (Tobogganing__V1__RevokeClientRequest         *message)
+void   tobogganing__v1__update_client_request__init
+                     (Tobogganing__V1__UpdateClientRequest         *message)
 {
-  static const Tobogganing__V1__RevokeClientRequest init_value = TOBOGGANING__V1__REVOKE_CLIENT_REQUEST__INIT;
+  static const Tobogganing__V1__UpdateClientRequest init_value = TOBOGGANING__V1__UPDATE_CLIENT_REQUEST__INIT;
   *message = init_value;
 }
-size_t tobogganing__v1__revoke_client_request__get_packed_size
-                     (const Tobogganing__V1__RevokeClientRequest *message)
+size_t tobogganing__v1__update_client_request__get_packed_size
+                     (const Tobogganing__V1__UpdateClientRequest *message)
 {
-  assert(message->base.descriptor == &tobogganing__v1__revoke_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__update_client_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t tobogganing__v1__revoke_client_request__pack
-                     (const Tobogganing__V1__RevokeClientRequest *message,
+size_t tobogganing__v1__update_client_request__pack
+                     (const Tobogganing__V1__UpdateClientRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &tobogganing__v1__revoke_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__update_client_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t tobogganing__v1__revoke_client_request__pack_to_buffer
-                     (const Tobogganing__V1__RevokeClientRequest *message,
+size_t tobogganing__v1__update_client_request__pack_to_buffer
+                     (const Tobogganing__V1__UpdateClientRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &tobogganing__v1__revoke_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__update_client_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Tobogganing__V1__RevokeClientRequest *
-       tobogganing__v1__revoke_client_request__unpack
+Tobogganing__V1__UpdateClientRequest *
+       tobogganing__v1__update_client_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Tobogganing__V1__RevokeClientRequest *)
-     protobuf_c_message_unpack (&tobogganing__v1__revoke_client_request__descriptor,
+  return (Tobogganing__V1__UpdateClientRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__update_client_request__descriptor,
                                 allocator, len, data);
 }
-void   tobogganing__v1__revoke_client_request__free_unpacked
-                     (Tobogganing__V1__RevokeClientRequest *message,
+void   tobogganing__v1__update_client_request__free_unpacked
+                     (Tobogganing__V1__UpdateClientRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &tobogganing__v1__revoke_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__update_client_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__rotate_client_key_request__init
+                     (Tobogganing__V1__RotateClientKeyRequest         *message)
+{
+  static const Tobogganing__V1__RotateClientKeyRequest init_value = TOBOGGANING__V1__ROTATE_CLIENT_KEY_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__rotate_client_key_request__get_packed_size
+                     (const Tobogganing__V1__RotateClientKeyRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__rotate_client_key_request__pack
+                     (const Tobogganing__V1__RotateClientKeyRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__rotate_client_key_request__pack_to_buffer
+                     (const Tobogganing__V1__RotateClientKeyRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__RotateClientKeyRequest *
+       tobogganing__v1__rotate_client_key_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__RotateClientKeyRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__rotate_client_key_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__rotate_client_key_request__free_unpacked
+                     (Tobogganing__V1__RotateClientKeyRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__rotate_client_key_response__init
+                     (Tobogganing__V1__RotateClientKeyResponse         *message)
+{
+  static const Tobogganing__V1__RotateClientKeyResponse init_value = TOBOGGANING__V1__ROTATE_CLIENT_KEY_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__rotate_client_key_response__get_packed_size
+                     (const Tobogganing__V1__RotateClientKeyResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__rotate_client_key_response__pack
+                     (const Tobogganing__V1__RotateClientKeyResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__rotate_client_key_response__pack_to_buffer
+                     (const Tobogganing__V1__RotateClientKeyResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__RotateClientKeyResponse *
+       tobogganing__v1__rotate_client_key_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__RotateClientKeyResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__rotate_client_key_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__rotate_client_key_response__free_unpacked
+                     (Tobogganing__V1__RotateClientKeyResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__rotate_client_key_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__import_clients_request__init
+                     (Tobogganing__V1__ImportClientsRequest         *message)
+{
+  static const Tobogganing__V1__ImportClientsRequest init_value = TOBOGGANING__V1__IMPORT_CLIENTS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__import_clients_request__get_packed_size
+                     (const Tobogganing__V1__ImportClientsRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__import_clients_request__pack
+                     (const Tobogganing__V1__ImportClientsRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__import_clients_request__pack_to_buffer
+                     (const Tobogganing__V1__ImportClientsRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ImportClientsRequest *
+       tobogganing__v1__import_clients_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ImportClientsRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__import_clients_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__import_clients_request__free_unpacked
+                     (Tobogganing__V1__ImportClientsRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__imported_client__init
+                     (Tobogganing__V1__ImportedClient         *message)
+{
+  static const Tobogganing__V1__ImportedClient init_value = TOBOGGANING__V1__IMPORTED_CLIENT__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__imported_client__get_packed_size
+                     (const Tobogganing__V1__ImportedClient *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__imported_client__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__imported_client__pack
+                     (const Tobogganing__V1__ImportedClient *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__imported_client__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__imported_client__pack_to_buffer
+                     (const Tobogganing__V1__ImportedClient *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__imported_client__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ImportedClient *
+       tobogganing__v1__imported_client__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ImportedClient *)
+     protobuf_c_message_unpack (&tobogganing__v1__imported_client__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__imported_client__free_unpacked
+                     (Tobogganing__V1__ImportedClient *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__imported_client__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__import_clients_response__init
+                     (Tobogganing__V1__ImportClientsResponse         *message)
+{
+  static const Tobogganing__V1__ImportClientsResponse init_value = TOBOGGANING__V1__IMPORT_CLIENTS_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__import_clients_response__get_packed_size
+                     (const Tobogganing__V1__ImportClientsResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__import_clients_response__pack
+                     (const Tobogganing__V1__ImportClientsResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__import_clients_response__pack_to_buffer
+                     (const Tobogganing__V1__ImportClientsResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__ImportClientsResponse *
+       tobogganing__v1__import_clients_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__ImportClientsResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__import_clients_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__import_clients_response__free_unpacked
+                     (Tobogganing__V1__ImportClientsResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__import_clients_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__erasure__init
+                     (Tobogganing__V1__Erasure         *message)
+{
+  static const Tobogganing__V1__Erasure init_value = TOBOGGANING__V1__ERASURE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__erasure__get_packed_size
+                     (const Tobogganing__V1__Erasure *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__erasure__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__erasure__pack
+                     (const Tobogganing__V1__Erasure *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__erasure__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__erasure__pack_to_buffer
+                     (const Tobogganing__V1__Erasure *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__erasure__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__Erasure *
+       tobogganing__v1__erasure__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__Erasure *)
+     protobuf_c_message_unpack (&tobogganing__v1__erasure__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__erasure__free_unpacked
+                     (Tobogganing__V1__Erasure *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__erasure__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   tobogganing__v1__add_headend_request__init
@@ -365,6 +950,96 @@ void   tobogganing__v1__add_headend_request__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &tobogganing__v1__add_headend_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__add_headend_response__init
+                     (Tobogganing__V1__AddHeadendResponse         *message)
+{
+  static const Tobogganing__V1__AddHeadendResponse init_value = TOBOGGANING__V1__ADD_HEADEND_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__add_headend_response__get_packed_size
+                     (const Tobogganing__V1__AddHeadendResponse *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__add_headend_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__add_headend_response__pack
+                     (const Tobogganing__V1__AddHeadendResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__add_headend_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__add_headend_response__pack_to_buffer
+                     (const Tobogganing__V1__AddHeadendResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__add_headend_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__AddHeadendResponse *
+       tobogganing__v1__add_headend_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__AddHeadendResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__add_headend_response__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__add_headend_response__free_unpacked
+                     (Tobogganing__V1__AddHeadendResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__add_headend_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   tobogganing__v1__update_headend_request__init
+                     (Tobogganing__V1__UpdateHeadendRequest         *message)
+{
+  static const Tobogganing__V1__UpdateHeadendRequest init_value = TOBOGGANING__V1__UPDATE_HEADEND_REQUEST__INIT;
+  *message = init_value;
+}
+size_t tobogganing__v1__update_headend_request__get_packed_size
+                     (const Tobogganing__V1__UpdateHeadendRequest *message)
+{
+  assert(message->base.descriptor == &tobogganing__v1__update_headend_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t tobogganing__v1__update_headend_request__pack
+                     (const Tobogganing__V1__UpdateHeadendRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &tobogganing__v1__update_headend_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t tobogganing__v1__update_headend_request__pack_to_buffer
+                     (const Tobogganing__V1__UpdateHeadendRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &tobogganing__v1__update_headend_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Tobogganing__V1__UpdateHeadendRequest *
+       tobogganing__v1__update_headend_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Tobogganing__V1__UpdateHeadendRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__update_headend_request__descriptor,
+                                allocator, len, data);
+}
+void   tobogganing__v1__update_headend_request__free_unpacked
+                     (Tobogganing__V1__UpdateHeadendRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &tobogganing__v1__update_headend_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   tobogganing__v1__issue_headend_token_request__init
@@ -637,187 +1312,274 @@ void   tobogganing__v1__list_headends_response__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__list_headends_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   tobogganing__v1__delete_client_request__init
-                     (Tobogganing__V1__DeleteClientRequest         *message)
+void   tobogganing__v1__list_audit_request__init
+                     (Tobogganing__V1__ListAuditRequest         *message)
 {
-  static const Tobogganing__V1__DeleteClientRequest init_value = TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT;
+  static const Tobogganing__V1__ListAuditRequest init_value = TOBOGGANING__V1__LIST_AUDIT_REQUEST__INIT;
   *message = init_value;
 }
-size_t tobogganing__v1__delete_client_request__get_packed_size
-                     (const Tobogganing__V1__DeleteClientRequest *message)
+size_t tobogganing__v1__list_audit_request__get_packed_size
+                     (const Tobogganing__V1__ListAuditRequest *message)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t tobogganing__v1__delete_client_request__pack
-                     (const Tobogganing__V1__DeleteClientRequest *message,
+size_t tobogganing__v1__list_audit_request__pack
+                     (const Tobogganing__V1__ListAuditRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t tobogganing__v1__delete_client_request__pack_to_buffer
-                     (const Tobogganing__V1__DeleteClientRequest *message,
+size_t tobogganing__v1__list_audit_request__pack_to_buffer
+                     (const Tobogganing__V1__ListAuditRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Tobogganing__V1__DeleteClientRequest *
-       tobogganing__v1__delete_client_request__unpack
+Tobogganing__V1__ListAuditRequest *
+       tobogganing__v1__list_audit_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Tobogganing__V1__DeleteClientRequest *)
-     protobuf_c_message_unpack (&tobogganing__v1__delete_client_request__descriptor,
+  return (Tobogganing__V1__ListAuditRequest *)
+     protobuf_c_message_unpack (&tobogganing__v1__list_audit_request__descriptor,
                                 allocator, len, data);
 }
-void   tobogganing__v1__delete_client_request__free_unpacked
-                     (Tobogganing__V1__DeleteClientRequest *message,
+void   tobogganing__v1__list_audit_request__free_unpacked
+                     (Tobogganing__V1__ListAuditRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   tobogganing__v1__delete_client_response__init
-                     (Tobogganing__V1__DeleteClientResponse         *message)
+void   tobogganing__v1__audit_entry__init
+                     (Tobogganing__V1__AuditEntry         *message)
 {
-  static const Tobogganing__V1__DeleteClientResponse init_value = TOBOGGANING__V1__DELETE_CLIENT_RESPONSE__INIT;
+  static const Tobogganing__V1__AuditEntry init_value = TOBOGGANING__V1__AUDIT_ENTRY__INIT;
   *message = init_value;
 }
-size_t tobogganing__v1__delete_client_response__get_packed_size
-                     (const Tobogganing__V1__DeleteClientResponse *message)
+size_t tobogganing__v1__audit_entry__get_packed_size
+                     (const Tobogganing__V1__AuditEntry *message)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__audit_entry__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t tobogganing__v1__delete_client_response__pack
-                     (const Tobogganing__V1__DeleteClientResponse *message,
+size_t tobogganing__v1__audit_entry__pack
+                     (const Tobogganing__V1__AuditEntry *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__audit_entry__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t tobogganing__v1__delete_client_response__pack_to_buffer
-                     (const Tobogganing__V1__DeleteClientResponse *message,
+size_t tobogganing__v1__audit_entry__pack_to_buffer
+                     (const Tobogganing__V1__AuditEntry *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__audit_entry__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Tobogganing__V1__DeleteClientResponse *
-       tobogganing__v1__delete_client_response__unpack
+Tobogganing__V1__AuditEntry *
+       tobogganing__v1__audit_entry__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Tobogganing__V1__DeleteClientResponse *)
-     protobuf_c_message_unpack (&tobogganing__v1__delete_client_response__descriptor,
+  return (Tobogganing__V1__AuditEntry *)
+     protobuf_c_message_unpack (&tobogganing__v1__audit_entry__descriptor,
                                 allocator, len, data);
 }
-void   tobogganing__v1__delete_client_response__free_unpacked
-                     (Tobogganing__V1__DeleteClientResponse *message,
+void   tobogganing__v1__audit_entry__free_unpacked
+                     (Tobogganing__V1__AuditEntry *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &tobogganing__v1__delete_client_response__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__audit_entry__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   tobogganing__v1__delete_headend_request__init
-                     (Tobogganing__V1__DeleteHeadendRequest         *message)
+void   tobogganing__v1__list_audit_response__init
+                     (Tobogganing__V1__ListAuditResponse         *message)
 {
-  static const Tobogganing__V1__DeleteHeadendRequest init_value = TOBOGGANING__V1__DELETE_HEADEND_REQUEST__INIT;
+  static const Tobogganing__V1__ListAuditResponse init_value = TOBOGGANING__V1__LIST_AUDIT_RESPONSE__INIT;
   *message = init_value;
 }
-size_t tobogganing__v1__delete_headend_request__get_packed_size
-                     (const Tobogganing__V1__DeleteHeadendRequest *message)
+size_t tobogganing__v1__list_audit_response__get_packed_size
+                     (const Tobogganing__V1__ListAuditResponse *message)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_response__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t tobogganing__v1__delete_headend_request__pack
-                     (const Tobogganing__V1__DeleteHeadendRequest *message,
+size_t tobogganing__v1__list_audit_response__pack
+                     (const Tobogganing__V1__ListAuditResponse *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_response__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t tobogganing__v1__delete_headend_request__pack_to_buffer
-                     (const Tobogganing__V1__DeleteHeadendRequest *message,
+size_t tobogganing__v1__list_audit_response__pack_to_buffer
+                     (const Tobogganing__V1__ListAuditResponse *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_response__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Tobogganing__V1__DeleteHeadendRequest *
-       tobogganing__v1__delete_headend_request__unpack
+Tobogganing__V1__ListAuditResponse *
+       tobogganing__v1__list_audit_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Tobogganing__V1__DeleteHeadendRequest *)
-     protobuf_c_message_unpack (&tobogganing__v1__delete_headend_request__descriptor,
+  return (Tobogganing__V1__ListAuditResponse *)
+     protobuf_c_message_unpack (&tobogganing__v1__list_audit_response__descriptor,
                                 allocator, len, data);
 }
-void   tobogganing__v1__delete_headend_request__free_unpacked
-                     (Tobogganing__V1__DeleteHeadendRequest *message,
+void   tobogganing__v1__list_audit_response__free_unpacked
+                     (Tobogganing__V1__ListAuditResponse *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_request__descriptor);
+  assert(message->base.descriptor == &tobogganing__v1__list_audit_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   tobogganing__v1__delete_headend_response__init
-                     (Tobogganing__V1__DeleteHeadendResponse         *message)
+static const ProtobufCFieldDescriptor tobogganing__v1__cluster_id__field_descriptors[1] =
 {
-  static const Tobogganing__V1__DeleteHeadendResponse init_value = TOBOGGANING__V1__DELETE_HEADEND_RESPONSE__INIT;
-  *message = init_value;
-}
-size_t tobogganing__v1__delete_headend_response__get_packed_size
-                     (const Tobogganing__V1__DeleteHeadendResponse *message)
+  {
+    "cluster_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ClusterId, cluster_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__cluster_id__field_indices_by_name[] = {
+  0,   /* field[0] = cluster_id */
+};
+static const ProtobufCIntRange tobogganing__v1__cluster_id__number_ranges[1 + 1] =
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t tobogganing__v1__delete_headend_response__pack
-                     (const Tobogganing__V1__DeleteHeadendResponse *message,
-                      uint8_t       *out)
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__cluster_id__descriptor =
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t tobogganing__v1__delete_headend_response__pack_to_buffer
-                     (const Tobogganing__V1__DeleteHeadendResponse *message,
-                      ProtobufCBuffer *buffer)
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ClusterId",
+  "ClusterId",
+  "Tobogganing__V1__ClusterId",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ClusterId),
+  1,
+  tobogganing__v1__cluster_id__field_descriptors,
+  tobogganing__v1__cluster_id__field_indices_by_name,
+  1,  tobogganing__v1__cluster_id__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__cluster_id__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__client_id__field_descriptors[1] =
 {
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Tobogganing__V1__DeleteHeadendResponse *
-       tobogganing__v1__delete_headend_response__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
+  {
+    "client_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ClientId, client_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__client_id__field_indices_by_name[] = {
+  0,   /* field[0] = client_id */
+};
+static const ProtobufCIntRange tobogganing__v1__client_id__number_ranges[1 + 1] =
 {
-  return (Tobogganing__V1__DeleteHeadendResponse *)
-     protobuf_c_message_unpack (&tobogganing__v1__delete_headend_response__descriptor,
-                                allocator, len, data);
-}
-void   tobogganing__v1__delete_headend_response__free_unpacked
-                     (Tobogganing__V1__DeleteHeadendResponse *message,
-                      ProtobufCAllocator *allocator)
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__client_id__descriptor =
 {
-  if(!message)
-    return;
-  assert(message->base.descriptor == &tobogganing__v1__delete_headend_response__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-static const ProtobufCFieldDescriptor tobogganing__v1__cluster__field_descriptors[6] =
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ClientId",
+  "ClientId",
+  "Tobogganing__V1__ClientId",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ClientId),
+  1,
+  tobogganing__v1__client_id__field_descriptors,
+  tobogganing__v1__client_id__field_indices_by_name,
+  1,  tobogganing__v1__client_id__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__client_id__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__headend_id__field_descriptors[1] =
+{
+  {
+    "headend_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HeadendId, headend_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__headend_id__field_indices_by_name[] = {
+  0,   /* field[0] = headend_id */
+};
+static const ProtobufCIntRange tobogganing__v1__headend_id__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__headend_id__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.HeadendId",
+  "HeadendId",
+  "Tobogganing__V1__HeadendId",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__HeadendId),
+  1,
+  tobogganing__v1__headend_id__field_descriptors,
+  tobogganing__v1__headend_id__field_indices_by_name,
+  1,  tobogganing__v1__headend_id__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__headend_id__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define tobogganing__v1__delete_response__field_descriptors NULL
+#define tobogganing__v1__delete_response__field_indices_by_name NULL
+#define tobogganing__v1__delete_response__number_ranges NULL
+const ProtobufCMessageDescriptor tobogganing__v1__delete_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.DeleteResponse",
+  "DeleteResponse",
+  "Tobogganing__V1__DeleteResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__DeleteResponse),
+  0,
+  tobogganing__v1__delete_response__field_descriptors,
+  tobogganing__v1__delete_response__field_indices_by_name,
+  0,  tobogganing__v1__delete_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__delete_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__cluster__field_descriptors[11] =
 {
   {
     "cluster_id",
@@ -891,19 +1653,84 @@ static const ProtobufCFieldDescriptor tobogganing__v1__cluster__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "revoked_unix_ms",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Cluster, revoked_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heartbeat_unix_ms",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Cluster, heartbeat_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "client_count",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Cluster, client_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "status",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Cluster, status),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "registered_clients",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Cluster, registered_clients),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__cluster__field_indices_by_name[] = {
+  8,   /* field[8] = client_count */
   0,   /* field[0] = cluster_id */
   5,   /* field[5] = created_unix_ms */
   3,   /* field[3] = datacenter */
   4,   /* field[4] = headend_url */
+  7,   /* field[7] = heartbeat_unix_ms */
   1,   /* field[1] = name */
   2,   /* field[2] = region */
+  10,   /* field[10] = registered_clients */
+  6,   /* field[6] = revoked_unix_ms */
+  9,   /* field[9] = status */
 };
 static const ProtobufCIntRange tobogganing__v1__cluster__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__cluster__descriptor =
 {
@@ -913,14 +1740,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__cluster__descriptor =
   "Tobogganing__V1__Cluster",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Cluster),
-  6,
+  11,
   tobogganing__v1__cluster__field_descriptors,
   tobogganing__v1__cluster__field_indices_by_name,
   1,  tobogganing__v1__cluster__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__cluster__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__client__field_descriptors[6] =
+static const ProtobufCFieldDescriptor tobogganing__v1__client__field_descriptors[12] =
 {
   {
     "client_id",
@@ -994,19 +1821,97 @@ static const ProtobufCFieldDescriptor tobogganing__v1__client__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "public_key",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Client, public_key),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "location",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Client, location),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key_generation",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Client, key_generation),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key_created_unix_ms",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Client, key_created_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "previous_key_expires_unix_ms",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Client, previous_key_expires_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key_sha256",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Client, key_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__client__field_indices_by_name[] = {
   0,   /* field[0] = client_id */
   3,   /* field[3] = cluster_id */
   4,   /* field[4] = created_unix_ms */
+  9,   /* field[9] = key_created_unix_ms */
+  8,   /* field[8] = key_generation */
+  11,   /* field[11] = key_sha256 */
+  7,   /* field[7] = location */
   1,   /* field[1] = name */
+  10,   /* field[10] = previous_key_expires_unix_ms */
+  6,   /* field[6] = public_key */
   5,   /* field[5] = revoked_unix_ms */
   2,   /* field[2] = type */
 };
 static const ProtobufCIntRange tobogganing__v1__client__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__client__descriptor =
 {
@@ -1016,14 +1921,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__client__descriptor =
   "Tobogganing__V1__Client",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Client),
-  6,
+  12,
   tobogganing__v1__client__field_descriptors,
   tobogganing__v1__client__field_indices_by_name,
   1,  tobogganing__v1__client__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__client__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__headend__field_descriptors[4] =
+static const ProtobufCFieldDescriptor tobogganing__v1__headend__field_descriptors[6] =
 {
   {
     "headend_id",
@@ -1073,17 +1978,43 @@ static const ProtobufCFieldDescriptor tobogganing__v1__headend__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "revoked_unix_ms",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Headend, revoked_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tokens_not_before_unix_s",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Headend, tokens_not_before_unix_s),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__headend__field_indices_by_name[] = {
   2,   /* field[2] = cluster_id */
   3,   /* field[3] = created_unix_ms */
   0,   /* field[0] = headend_id */
   1,   /* field[1] = name */
+  4,   /* field[4] = revoked_unix_ms */
+  5,   /* field[5] = tokens_not_before_unix_s */
 };
 static const ProtobufCIntRange tobogganing__v1__headend__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__headend__descriptor =
 {
@@ -1093,14 +2024,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__headend__descriptor =
   "Tobogganing__V1__Headend",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Headend),
-  4,
+  6,
   tobogganing__v1__headend__field_descriptors,
   tobogganing__v1__headend__field_indices_by_name,
   1,  tobogganing__v1__headend__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__headend__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__add_cluster_request__field_descriptors[5] =
+static const ProtobufCFieldDescriptor tobogganing__v1__add_cluster_request__field_descriptors[6] =
 {
   {
     "cluster_id",
@@ -1162,8 +2093,21 @@ static const ProtobufCFieldDescriptor tobogganing__v1__add_cluster_request__fiel
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "certificate",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClusterRequest, certificate),
+    &tobogganing__v1__certificate_order__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__add_cluster_request__field_indices_by_name[] = {
+  5,   /* field[5] = certificate */
   0,   /* field[0] = cluster_id */
   3,   /* field[3] = datacenter */
   4,   /* field[4] = headend_url */
@@ -1173,7 +2117,7 @@ static const unsigned tobogganing__v1__add_cluster_request__field_indices_by_nam
 static const ProtobufCIntRange tobogganing__v1__add_cluster_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__add_cluster_request__descriptor =
 {
@@ -1183,14 +2127,220 @@ const ProtobufCMessageDescriptor tobogganing__v1__add_cluster_request__descripto
   "Tobogganing__V1__AddClusterRequest",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__AddClusterRequest),
-  5,
+  6,
   tobogganing__v1__add_cluster_request__field_descriptors,
   tobogganing__v1__add_cluster_request__field_indices_by_name,
   1,  tobogganing__v1__add_cluster_request__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__add_cluster_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__add_client_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor tobogganing__v1__add_cluster_response__field_descriptors[2] =
+{
+  {
+    "cluster",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClusterResponse, cluster),
+    &tobogganing__v1__cluster__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "certificate",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClusterResponse, certificate),
+    &tobogganing__v1__issued_certificate__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__add_cluster_response__field_indices_by_name[] = {
+  1,   /* field[1] = certificate */
+  0,   /* field[0] = cluster */
+};
+static const ProtobufCIntRange tobogganing__v1__add_cluster_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__add_cluster_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.AddClusterResponse",
+  "AddClusterResponse",
+  "Tobogganing__V1__AddClusterResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__AddClusterResponse),
+  2,
+  tobogganing__v1__add_cluster_response__field_descriptors,
+  tobogganing__v1__add_cluster_response__field_indices_by_name,
+  1,  tobogganing__v1__add_cluster_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__add_cluster_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__update_cluster_request__field_descriptors[6] =
+{
+  {
+    "cluster_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClusterRequest, cluster_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClusterRequest, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "region",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClusterRequest, region),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "datacenter",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClusterRequest, datacenter),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "headend_url",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClusterRequest, headend_url),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "update_mask",
+    15,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__UpdateClusterRequest, n_update_mask),
+    offsetof(Tobogganing__V1__UpdateClusterRequest, update_mask),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__update_cluster_request__field_indices_by_name[] = {
+  0,   /* field[0] = cluster_id */
+  3,   /* field[3] = datacenter */
+  4,   /* field[4] = headend_url */
+  1,   /* field[1] = name */
+  2,   /* field[2] = region */
+  5,   /* field[5] = update_mask */
+};
+static const ProtobufCIntRange tobogganing__v1__update_cluster_request__number_ranges[2 + 1] =
+{
+  { 1, 0 },
+  { 15, 5 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__update_cluster_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.UpdateClusterRequest",
+  "UpdateClusterRequest",
+  "Tobogganing__V1__UpdateClusterRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__UpdateClusterRequest),
+  6,
+  tobogganing__v1__update_cluster_request__field_descriptors,
+  tobogganing__v1__update_cluster_request__field_indices_by_name,
+  2,  tobogganing__v1__update_cluster_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__update_cluster_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__heartbeat_cluster_request__field_descriptors[2] =
+{
+  {
+    "cluster_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HeartbeatClusterRequest, cluster_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "client_count",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__HeartbeatClusterRequest, client_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__heartbeat_cluster_request__field_indices_by_name[] = {
+  1,   /* field[1] = client_count */
+  0,   /* field[0] = cluster_id */
+};
+static const ProtobufCIntRange tobogganing__v1__heartbeat_cluster_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__heartbeat_cluster_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.HeartbeatClusterRequest",
+  "HeartbeatClusterRequest",
+  "Tobogganing__V1__HeartbeatClusterRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__HeartbeatClusterRequest),
+  2,
+  tobogganing__v1__heartbeat_cluster_request__field_descriptors,
+  tobogganing__v1__heartbeat_cluster_request__field_indices_by_name,
+  1,  tobogganing__v1__heartbeat_cluster_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__heartbeat_cluster_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__add_client_request__field_descriptors[8] =
 {
   {
     "client_id",
@@ -1240,17 +2390,69 @@ static const ProtobufCFieldDescriptor tobogganing__v1__add_client_request__field
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "public_key",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClientRequest, public_key),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "location",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClientRequest, location),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "certificate",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClientRequest, certificate),
+    &tobogganing__v1__certificate_order__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "place",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClientRequest, place),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__add_client_request__field_indices_by_name[] = {
+  6,   /* field[6] = certificate */
   0,   /* field[0] = client_id */
   3,   /* field[3] = cluster_id */
+  5,   /* field[5] = location */
   1,   /* field[1] = name */
+  7,   /* field[7] = place */
+  4,   /* field[4] = public_key */
   2,   /* field[2] = type */
 };
 static const ProtobufCIntRange tobogganing__v1__add_client_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__add_client_request__descriptor =
 {
@@ -1260,14 +2462,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__add_client_request__descriptor
   "Tobogganing__V1__AddClientRequest",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__AddClientRequest),
-  4,
+  8,
   tobogganing__v1__add_client_request__field_descriptors,
   tobogganing__v1__add_client_request__field_indices_by_name,
   1,  tobogganing__v1__add_client_request__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__add_client_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__add_client_response__field_descriptors[2] =
+static const ProtobufCFieldDescriptor tobogganing__v1__add_client_response__field_descriptors[4] =
 {
   {
     "client",
@@ -1293,15 +2495,41 @@ static const ProtobufCFieldDescriptor tobogganing__v1__add_client_response__fiel
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cluster",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClientResponse, cluster),
+    &tobogganing__v1__cluster__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "certificate",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddClientResponse, certificate),
+    &tobogganing__v1__issued_certificate__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__add_client_response__field_indices_by_name[] = {
   1,   /* field[1] = api_key */
+  3,   /* field[3] = certificate */
   0,   /* field[0] = client */
+  2,   /* field[2] = cluster */
 };
 static const ProtobufCIntRange tobogganing__v1__add_client_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__add_client_response__descriptor =
 {
@@ -1311,14 +2539,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__add_client_response__descripto
   "Tobogganing__V1__AddClientResponse",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__AddClientResponse),
-  2,
+  4,
   tobogganing__v1__add_client_response__field_descriptors,
   tobogganing__v1__add_client_response__field_indices_by_name,
   1,  tobogganing__v1__add_client_response__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__add_client_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__revoke_client_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor tobogganing__v1__update_client_request__field_descriptors[7] =
 {
   {
     "client_id",
@@ -1326,37 +2554,682 @@ static const ProtobufCFieldDescriptor tobogganing__v1__revoke_client_request__fi
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_STRING,
     0,   /* quantifier_offset */
-    offsetof(Tobogganing__V1__RevokeClientRequest, client_id),
+    offsetof(Tobogganing__V1__UpdateClientRequest, client_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClientRequest, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "type",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClientRequest, type),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "cluster_id",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClientRequest, cluster_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "public_key",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClientRequest, public_key),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "location",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateClientRequest, location),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "update_mask",
+    15,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__UpdateClientRequest, n_update_mask),
+    offsetof(Tobogganing__V1__UpdateClientRequest, update_mask),
     NULL,
     &protobuf_c_empty_string,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned tobogganing__v1__revoke_client_request__field_indices_by_name[] = {
+static const unsigned tobogganing__v1__update_client_request__field_indices_by_name[] = {
   0,   /* field[0] = client_id */
+  3,   /* field[3] = cluster_id */
+  5,   /* field[5] = location */
+  1,   /* field[1] = name */
+  4,   /* field[4] = public_key */
+  2,   /* field[2] = type */
+  6,   /* field[6] = update_mask */
 };
-static const ProtobufCIntRange tobogganing__v1__revoke_client_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange tobogganing__v1__update_client_request__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 15, 6 },
+  { 0, 7 }
 };
-const ProtobufCMessageDescriptor tobogganing__v1__revoke_client_request__descriptor =
+const ProtobufCMessageDescriptor tobogganing__v1__update_client_request__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "tobogganing.v1.RevokeClientRequest",
-  "RevokeClientRequest",
-  "Tobogganing__V1__RevokeClientRequest",
+  "tobogganing.v1.UpdateClientRequest",
+  "UpdateClientRequest",
+  "Tobogganing__V1__UpdateClientRequest",
   "tobogganing.v1",
-  sizeof(Tobogganing__V1__RevokeClientRequest),
-  1,
-  tobogganing__v1__revoke_client_request__field_descriptors,
-  tobogganing__v1__revoke_client_request__field_indices_by_name,
-  1,  tobogganing__v1__revoke_client_request__number_ranges,
-  (ProtobufCMessageInit) tobogganing__v1__revoke_client_request__init,
+  sizeof(Tobogganing__V1__UpdateClientRequest),
+  7,
+  tobogganing__v1__update_client_request__field_descriptors,
+  tobogganing__v1__update_client_request__field_indices_by_name,
+  2,  tobogganing__v1__update_client_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__update_client_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__add_headend_request__field_descriptors[3] =
+static const ProtobufCFieldDescriptor tobogganing__v1__rotate_client_key_request__field_descriptors[2] =
+{
+  {
+    "client_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__RotateClientKeyRequest, client_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "grace_s",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__RotateClientKeyRequest, grace_s),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__rotate_client_key_request__field_indices_by_name[] = {
+  0,   /* field[0] = client_id */
+  1,   /* field[1] = grace_s */
+};
+static const ProtobufCIntRange tobogganing__v1__rotate_client_key_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__rotate_client_key_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.RotateClientKeyRequest",
+  "RotateClientKeyRequest",
+  "Tobogganing__V1__RotateClientKeyRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__RotateClientKeyRequest),
+  2,
+  tobogganing__v1__rotate_client_key_request__field_descriptors,
+  tobogganing__v1__rotate_client_key_request__field_indices_by_name,
+  1,  tobogganing__v1__rotate_client_key_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__rotate_client_key_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__rotate_client_key_response__field_descriptors[2] =
+{
+  {
+    "client",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__RotateClientKeyResponse, client),
+    &tobogganing__v1__client__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "api_key",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__RotateClientKeyResponse, api_key),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__rotate_client_key_response__field_indices_by_name[] = {
+  1,   /* field[1] = api_key */
+  0,   /* field[0] = client */
+};
+static const ProtobufCIntRange tobogganing__v1__rotate_client_key_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__rotate_client_key_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.RotateClientKeyResponse",
+  "RotateClientKeyResponse",
+  "Tobogganing__V1__RotateClientKeyResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__RotateClientKeyResponse),
+  2,
+  tobogganing__v1__rotate_client_key_response__field_descriptors,
+  tobogganing__v1__rotate_client_key_response__field_indices_by_name,
+  1,  tobogganing__v1__rotate_client_key_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__rotate_client_key_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__import_clients_request__field_descriptors[5] =
+{
+  {
+    "import_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportClientsRequest, import_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequence",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportClientsRequest, sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "clients",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__ImportClientsRequest, n_clients),
+    offsetof(Tobogganing__V1__ImportClientsRequest, clients),
+    &tobogganing__v1__imported_client__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "commit",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportClientsRequest, commit),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "skip_existing",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportClientsRequest, skip_existing),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__import_clients_request__field_indices_by_name[] = {
+  2,   /* field[2] = clients */
+  3,   /* field[3] = commit */
+  0,   /* field[0] = import_id */
+  1,   /* field[1] = sequence */
+  4,   /* field[4] = skip_existing */
+};
+static const ProtobufCIntRange tobogganing__v1__import_clients_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__import_clients_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ImportClientsRequest",
+  "ImportClientsRequest",
+  "Tobogganing__V1__ImportClientsRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ImportClientsRequest),
+  5,
+  tobogganing__v1__import_clients_request__field_descriptors,
+  tobogganing__v1__import_clients_request__field_indices_by_name,
+  1,  tobogganing__v1__import_clients_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__import_clients_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__imported_client__field_descriptors[7] =
+{
+  {
+    "client_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, client_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "type",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, type),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "cluster_id",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, cluster_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "public_key",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, public_key),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "location",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, location),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key_sha256",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportedClient, key_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__imported_client__field_indices_by_name[] = {
+  0,   /* field[0] = client_id */
+  3,   /* field[3] = cluster_id */
+  6,   /* field[6] = key_sha256 */
+  5,   /* field[5] = location */
+  1,   /* field[1] = name */
+  4,   /* field[4] = public_key */
+  2,   /* field[2] = type */
+};
+static const ProtobufCIntRange tobogganing__v1__imported_client__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__imported_client__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ImportedClient",
+  "ImportedClient",
+  "Tobogganing__V1__ImportedClient",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ImportedClient),
+  7,
+  tobogganing__v1__imported_client__field_descriptors,
+  tobogganing__v1__imported_client__field_indices_by_name,
+  1,  tobogganing__v1__imported_client__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__imported_client__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__import_clients_response__field_descriptors[3] =
+{
+  {
+    "staged",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportClientsResponse, staged),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "added",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ImportClientsResponse, added),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "skipped",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__ImportClientsResponse, n_skipped),
+    offsetof(Tobogganing__V1__ImportClientsResponse, skipped),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__import_clients_response__field_indices_by_name[] = {
+  1,   /* field[1] = added */
+  2,   /* field[2] = skipped */
+  0,   /* field[0] = staged */
+};
+static const ProtobufCIntRange tobogganing__v1__import_clients_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__import_clients_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ImportClientsResponse",
+  "ImportClientsResponse",
+  "Tobogganing__V1__ImportClientsResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ImportClientsResponse),
+  3,
+  tobogganing__v1__import_clients_response__field_descriptors,
+  tobogganing__v1__import_clients_response__field_indices_by_name,
+  1,  tobogganing__v1__import_clients_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__import_clients_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__erasure__field_descriptors[13] =
+{
+  {
+    "client_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, client_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "done",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, done),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "progress",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, progress),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "problem",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, problem),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "clients",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, clients),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "certificates",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, certificates),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fleet_rows",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, fleet_rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "segments",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, segments),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "segments_rewritten",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, segments_rewritten),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "records",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, records),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "samples",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, samples),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoints",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, checkpoints),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "finished_unix_ms",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Erasure, finished_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__erasure__field_indices_by_name[] = {
+  5,   /* field[5] = certificates */
+  11,   /* field[11] = checkpoints */
+  0,   /* field[0] = client_id */
+  4,   /* field[4] = clients */
+  1,   /* field[1] = done */
+  12,   /* field[12] = finished_unix_ms */
+  6,   /* field[6] = fleet_rows */
+  3,   /* field[3] = problem */
+  2,   /* field[2] = progress */
+  9,   /* field[9] = records */
+  10,   /* field[10] = samples */
+  7,   /* field[7] = segments */
+  8,   /* field[8] = segments_rewritten */
+};
+static const ProtobufCIntRange tobogganing__v1__erasure__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 13 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__erasure__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.Erasure",
+  "Erasure",
+  "Tobogganing__V1__Erasure",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__Erasure),
+  13,
+  tobogganing__v1__erasure__field_descriptors,
+  tobogganing__v1__erasure__field_indices_by_name,
+  1,  tobogganing__v1__erasure__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__erasure__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__add_headend_request__field_descriptors[4] =
 {
   {
     "headend_id",
@@ -1394,8 +3267,21 @@ static const ProtobufCFieldDescriptor tobogganing__v1__add_headend_request__fiel
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "certificate",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddHeadendRequest, certificate),
+    &tobogganing__v1__certificate_order__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__add_headend_request__field_indices_by_name[] = {
+  3,   /* field[3] = certificate */
   2,   /* field[2] = cluster_id */
   0,   /* field[0] = headend_id */
   1,   /* field[1] = name */
@@ -1403,7 +3289,7 @@ static const unsigned tobogganing__v1__add_headend_request__field_indices_by_nam
 static const ProtobufCIntRange tobogganing__v1__add_headend_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__add_headend_request__descriptor =
 {
@@ -1413,11 +3299,140 @@ const ProtobufCMessageDescriptor tobogganing__v1__add_headend_request__descripto
   "Tobogganing__V1__AddHeadendRequest",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__AddHeadendRequest),
-  3,
+  4,
   tobogganing__v1__add_headend_request__field_descriptors,
   tobogganing__v1__add_headend_request__field_indices_by_name,
   1,  tobogganing__v1__add_headend_request__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__add_headend_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__add_headend_response__field_descriptors[2] =
+{
+  {
+    "headend",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddHeadendResponse, headend),
+    &tobogganing__v1__headend__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "certificate",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AddHeadendResponse, certificate),
+    &tobogganing__v1__issued_certificate__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__add_headend_response__field_indices_by_name[] = {
+  1,   /* field[1] = certificate */
+  0,   /* field[0] = headend */
+};
+static const ProtobufCIntRange tobogganing__v1__add_headend_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__add_headend_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.AddHeadendResponse",
+  "AddHeadendResponse",
+  "Tobogganing__V1__AddHeadendResponse",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__AddHeadendResponse),
+  2,
+  tobogganing__v1__add_headend_response__field_descriptors,
+  tobogganing__v1__add_headend_response__field_indices_by_name,
+  1,  tobogganing__v1__add_headend_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__add_headend_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__update_headend_request__field_descriptors[4] =
+{
+  {
+    "headend_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateHeadendRequest, headend_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateHeadendRequest, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "cluster_id",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__UpdateHeadendRequest, cluster_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "update_mask",
+    15,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Tobogganing__V1__UpdateHeadendRequest, n_update_mask),
+    offsetof(Tobogganing__V1__UpdateHeadendRequest, update_mask),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__update_headend_request__field_indices_by_name[] = {
+  2,   /* field[2] = cluster_id */
+  0,   /* field[0] = headend_id */
+  1,   /* field[1] = name */
+  3,   /* field[3] = update_mask */
+};
+static const ProtobufCIntRange tobogganing__v1__update_headend_request__number_ranges[2 + 1] =
+{
+  { 1, 0 },
+  { 15, 3 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__update_headend_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.UpdateHeadendRequest",
+  "UpdateHeadendRequest",
+  "Tobogganing__V1__UpdateHeadendRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__UpdateHeadendRequest),
+  4,
+  tobogganing__v1__update_headend_request__field_descriptors,
+  tobogganing__v1__update_headend_request__field_indices_by_name,
+  2,  tobogganing__v1__update_headend_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__update_headend_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor tobogganing__v1__issue_headend_token_request__field_descriptors[2] =
@@ -1471,7 +3486,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__issue_headend_token_request__d
   (ProtobufCMessageInit) tobogganing__v1__issue_headend_token_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__issue_headend_token_response__field_descriptors[2] =
+static const ProtobufCFieldDescriptor tobogganing__v1__issue_headend_token_response__field_descriptors[3] =
 {
   {
     "token",
@@ -1497,15 +3512,28 @@ static const ProtobufCFieldDescriptor tobogganing__v1__issue_headend_token_respo
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "kid",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__IssueHeadendTokenResponse, kid),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__issue_headend_token_response__field_indices_by_name[] = {
   1,   /* field[1] = expires_unix_s */
+  2,   /* field[2] = kid */
   0,   /* field[0] = token */
 };
 static const ProtobufCIntRange tobogganing__v1__issue_headend_token_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__issue_headend_token_response__descriptor =
 {
@@ -1515,14 +3543,14 @@ const ProtobufCMessageDescriptor tobogganing__v1__issue_headend_token_response__
   "Tobogganing__V1__IssueHeadendTokenResponse",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__IssueHeadendTokenResponse),
-  2,
+  3,
   tobogganing__v1__issue_headend_token_response__field_descriptors,
   tobogganing__v1__issue_headend_token_response__field_indices_by_name,
   1,  tobogganing__v1__issue_headend_token_response__number_ranges,
   (ProtobufCMessageInit) tobogganing__v1__issue_headend_token_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__list_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor tobogganing__v1__list_request__field_descriptors[3] =
 {
   {
     "page",
@@ -1548,15 +3576,28 @@ static const ProtobufCFieldDescriptor tobogganing__v1__list_request__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "with_key_hashes",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ListRequest, with_key_hashes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__list_request__field_indices_by_name[] = {
   0,   /* field[0] = page */
   1,   /* field[1] = page_size */
+  2,   /* field[2] = with_key_hashes */
 };
 static const ProtobufCIntRange tobogganing__v1__list_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__list_request__descriptor =
 {
@@ -1566,7 +3607,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__list_request__descriptor =
   "Tobogganing__V1__ListRequest",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__ListRequest),
-  2,
+  3,
   tobogganing__v1__list_request__field_descriptors,
   tobogganing__v1__list_request__field_indices_by_name,
   1,  tobogganing__v1__list_request__number_ranges,
@@ -1726,142 +3767,306 @@ const ProtobufCMessageDescriptor tobogganing__v1__list_headends_response__descri
   (ProtobufCMessageInit) tobogganing__v1__list_headends_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor tobogganing__v1__delete_client_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor tobogganing__v1__list_audit_request__field_descriptors[4] =
 {
   {
-    "client_id",
+    "page",
     1,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_STRING,
     0,   /* quantifier_offset */
-    offsetof(Tobogganing__V1__DeleteClientRequest, client_id),
+    offsetof(Tobogganing__V1__ListAuditRequest, page),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_size",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ListAuditRequest, page_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "target",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ListAuditRequest, target),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "since_unix_ms",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__ListAuditRequest, since_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned tobogganing__v1__list_audit_request__field_indices_by_name[] = {
+  0,   /* field[0] = page */
+  1,   /* field[1] = page_size */
+  3,   /* field[3] = since_unix_ms */
+  2,   /* field[2] = target */
+};
+static const ProtobufCIntRange tobogganing__v1__list_audit_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor tobogganing__v1__list_audit_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "tobogganing.v1.ListAuditRequest",
+  "ListAuditRequest",
+  "Tobogganing__V1__ListAuditRequest",
+  "tobogganing.v1",
+  sizeof(Tobogganing__V1__ListAuditRequest),
+  4,
+  tobogganing__v1__list_audit_request__field_descriptors,
+  tobogganing__v1__list_audit_request__field_indices_by_name,
+  1,  tobogganing__v1__list_audit_request__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__list_audit_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor tobogganing__v1__audit_entry__field_descriptors[7] =
+{
+  {
+    "number",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "at_unix_ms",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, at_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "who",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, who),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "peer",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, peer),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "action",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, action),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "target",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, target),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "detail",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__AuditEntry, detail),
     NULL,
     &protobuf_c_empty_string,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned tobogganing__v1__delete_client_request__field_indices_by_name[] = {
-  0,   /* field[0] = client_id */
+static const unsigned tobogganing__v1__audit_entry__field_indices_by_name[] = {
+  4,   /* field[4] = action */
+  1,   /* field[1] = at_unix_ms */
+  6,   /* field[6] = detail */
+  0,   /* field[0] = number */
+  3,   /* field[3] = peer */
+  5,   /* field[5] = target */
+  2,   /* field[2] = who */
 };
-static const ProtobufCIntRange tobogganing__v1__delete_client_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange tobogganing__v1__audit_entry__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 7 }
 };
-const ProtobufCMessageDescriptor tobogganing__v1__delete_client_request__descriptor =
+const ProtobufCMessageDescriptor tobogganing__v1__audit_entry__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "tobogganing.v1.DeleteClientRequest",
-  "DeleteClientRequest",
-  "Tobogganing__V1__DeleteClientRequest",
+  "tobogganing.v1.AuditEntry",
+  "AuditEntry",
+  "Tobogganing__V1__AuditEntry",
   "tobogganing.v1",
-  sizeof(Tobogganing__V1__DeleteClientRequest),
-  1,
-  tobogganing__v1__delete_client_request__field_descriptors,
-  tobogganing__v1__delete_client_request__field_indices_by_name,
-  1,  tobogganing__v1__delete_client_request__number_ranges,
-  (ProtobufCMessageInit) tobogganing__v1__delete_client_request__init,
+  sizeof(Tobogganing__V1__AuditEntry),
+  7,
+  tobogganing__v1__audit_entry__field_descriptors,
+  tobogganing__v1__audit_entry__field_indices_by_name,
+  1,  tobogganing__v1__audit_entry__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__audit_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-#define tobogganing__v1__delete_client_response__field_descriptors NULL
-#define tobogganing__v1__delete_client_response__field_indices_by_name NULL
-#define tobogganing__v1__delete_client_response__number_ranges NULL
-const ProtobufCMessageDescriptor tobogganing__v1__delete_client_response__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "tobogganing.v1.DeleteClientResponse",
-  "DeleteClientResponse",
-  "Tobogganing__V1__DeleteClientResponse",
-  "tobogganing.v1",
-  sizeof(Tobogganing__V1__DeleteClientResponse),
-  0,
-  tobogganing__v1__delete_client_response__field_descriptors,
-  tobogganing__v1__delete_client_response__field_indices_by_name,
-  0,  tobogganing__v1__delete_client_response__number_ranges,
-  (ProtobufCMessageInit) tobogganing__v1__delete_client_response__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor tobogganing__v1__delete_headend_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor tobogganing__v1__list_audit_response__field_descriptors[2] =
 {
   {
-    "headend_id",
+    "entries",
     1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Tobogganing__V1__ListAuditResponse, n_entries),
+    offsetof(Tobogganing__V1__ListAuditResponse, entries),
+    &tobogganing__v1__audit_entry__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next_page",
+    2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_STRING,
     0,   /* quantifier_offset */
-    offsetof(Tobogganing__V1__DeleteHeadendRequest, headend_id),
+    offsetof(Tobogganing__V1__ListAuditResponse, next_page),
     NULL,
     &protobuf_c_empty_string,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned tobogganing__v1__delete_headend_request__field_indices_by_name[] = {
-  0,   /* field[0] = headend_id */
+static const unsigned tobogganing__v1__list_audit_response__field_indices_by_name[] = {
+  0,   /* field[0] = entries */
+  1,   /* field[1] = next_page */
 };
-static const ProtobufCIntRange tobogganing__v1__delete_headend_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange tobogganing__v1__list_audit_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
-const ProtobufCMessageDescriptor tobogganing__v1__delete_headend_request__descriptor =
+const ProtobufCMessageDescriptor tobogganing__v1__list_audit_response__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "tobogganing.v1.DeleteHeadendRequest",
-  "DeleteHeadendRequest",
-  "Tobogganing__V1__DeleteHeadendRequest",
+  "tobogganing.v1.ListAuditResponse",
+  "ListAuditResponse",
+  "Tobogganing__V1__ListAuditResponse",
   "tobogganing.v1",
-  sizeof(Tobogganing__V1__DeleteHeadendRequest),
-  1,
-  tobogganing__v1__delete_headend_request__field_descriptors,
-  tobogganing__v1__delete_headend_request__field_indices_by_name,
-  1,  tobogganing__v1__delete_headend_request__number_ranges,
-  (ProtobufCMessageInit) tobogganing__v1__delete_headend_request__init,
+  sizeof(Tobogganing__V1__ListAuditResponse),
+  2,
+  tobogganing__v1__list_audit_response__field_descriptors,
+  tobogganing__v1__list_audit_response__field_indices_by_name,
+  1,  tobogganing__v1__list_audit_response__number_ranges,
+  (ProtobufCMessageInit) tobogganing__v1__list_audit_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-#define tobogganing__v1__delete_headend_response__field_descriptors NULL
-#define tobogganing__v1__delete_headend_response__field_indices_by_name NULL
-#define tobogganing__v1__delete_headend_response__number_ranges NULL
-const ProtobufCMessageDescriptor tobogganing__v1__delete_headend_response__descriptor =
+static const ProtobufCMethodDescriptor tobogganing__v1__registry__method_descriptors[26] =
 {
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "tobogganing.v1.DeleteHeadendResponse",
-  "DeleteHeadendResponse",
-  "Tobogganing__V1__DeleteHeadendResponse",
-  "tobogganing.v1",
-  sizeof(Tobogganing__V1__DeleteHeadendResponse),
-  0,
-  tobogganing__v1__delete_headend_response__field_descriptors,
-  tobogganing__v1__delete_headend_response__field_indices_by_name,
-  0,  tobogganing__v1__delete_headend_response__number_ranges,
-  (ProtobufCMessageInit) tobogganing__v1__delete_headend_response__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCMethodDescriptor tobogganing__v1__registry__method_descriptors[10] =
-{
-  { "AddCluster", &tobogganing__v1__add_cluster_request__descriptor, &tobogganing__v1__cluster__descriptor },
+  { "AddCluster", &tobogganing__v1__add_cluster_request__descriptor, &tobogganing__v1__add_cluster_response__descriptor },
+  { "GetCluster", &tobogganing__v1__cluster_id__descriptor, &tobogganing__v1__cluster__descriptor },
   { "ListClusters", &tobogganing__v1__list_request__descriptor, &tobogganing__v1__list_clusters_response__descriptor },
+  { "UpdateCluster", &tobogganing__v1__update_cluster_request__descriptor, &tobogganing__v1__cluster__descriptor },
+  { "RevokeCluster", &tobogganing__v1__cluster_id__descriptor, &tobogganing__v1__cluster__descriptor },
+  { "DeleteCluster", &tobogganing__v1__cluster_id__descriptor, &tobogganing__v1__delete_response__descriptor },
+  { "HeartbeatCluster", &tobogganing__v1__heartbeat_cluster_request__descriptor, &tobogganing__v1__cluster__descriptor },
   { "AddClient", &tobogganing__v1__add_client_request__descriptor, &tobogganing__v1__add_client_response__descriptor },
+  { "GetClient", &tobogganing__v1__client_id__descriptor, &tobogganing__v1__client__descriptor },
   { "ListClients", &tobogganing__v1__list_request__descriptor, &tobogganing__v1__list_clients_response__descriptor },
-  { "RevokeClient", &tobogganing__v1__revoke_client_request__descriptor, &tobogganing__v1__client__descriptor },
-  { "DeleteClient", &tobogganing__v1__delete_client_request__descriptor, &tobogganing__v1__delete_client_response__descriptor },
-  { "AddHeadend", &tobogganing__v1__add_headend_request__descriptor, &tobogganing__v1__headend__descriptor },
+  { "UpdateClient", &tobogganing__v1__update_client_request__descriptor, &tobogganing__v1__client__descriptor },
+  { "RotateClientKey", &tobogganing__v1__rotate_client_key_request__descriptor, &tobogganing__v1__rotate_client_key_response__descriptor },
+  { "RevokePreviousKey", &tobogganing__v1__client_id__descriptor, &tobogganing__v1__client__descriptor },
+  { "RevokeClient", &tobogganing__v1__client_id__descriptor, &tobogganing__v1__client__descriptor },
+  { "DeleteClient", &tobogganing__v1__client_id__descriptor, &tobogganing__v1__delete_response__descriptor },
+  { "EraseClient", &tobogganing__v1__client_id__descriptor, &tobogganing__v1__erasure__descriptor },
+  { "ImportClients", &tobogganing__v1__import_clients_request__descriptor, &tobogganing__v1__import_clients_response__descriptor },
+  { "AddHeadend", &tobogganing__v1__add_headend_request__descriptor, &tobogganing__v1__add_headend_response__descriptor },
+  { "GetHeadend", &tobogganing__v1__headend_id__descriptor, &tobogganing__v1__headend__descriptor },
   { "ListHeadends", &tobogganing__v1__list_request__descriptor, &tobogganing__v1__list_headends_response__descriptor },
-  { "DeleteHeadend", &tobogganing__v1__delete_headend_request__descriptor, &tobogganing__v1__delete_headend_response__descriptor },
+  { "UpdateHeadend", &tobogganing__v1__update_headend_request__descriptor, &tobogganing__v1__headend__descriptor },
+  { "RevokeHeadend", &tobogganing__v1__headend_id__descriptor, &tobogganing__v1__headend__descriptor },
+  { "DeleteHeadend", &tobogganing__v1__headend_id__descriptor, &tobogganing__v1__delete_response__descriptor },
   { "IssueHeadendToken", &tobogganing__v1__issue_headend_token_request__descriptor, &tobogganing__v1__issue_headend_token_response__descriptor },
+  { "RevokeHeadendTokens", &tobogganing__v1__headend_id__descriptor, &tobogganing__v1__headend__descriptor },
+  { "ListAudit", &tobogganing__v1__list_audit_request__descriptor, &tobogganing__v1__list_audit_response__descriptor },
 };
 const unsigned tobogganing__v1__registry__method_indices_by_name[] = {
-  2,        /* AddClient */
+  7,        /* AddClient */
   0,        /* AddCluster */
-  6,        /* AddHeadend */
-  5,        /* DeleteClient */
-  8,        /* DeleteHeadend */
-  9,        /* IssueHeadendToken */
-  3,        /* ListClients */
-  1,        /* ListClusters */
-  7,        /* ListHeadends */
-  4         /* RevokeClient */
+  17,        /* AddHeadend */
+  14,        /* DeleteClient */
+  5,        /* DeleteCluster */
+  22,        /* DeleteHeadend */
+  15,        /* EraseClient */
+  8,        /* GetClient */
+  1,        /* GetCluster */
+  18,        /* GetHeadend */
+  6,        /* HeartbeatCluster */
+  16,        /* ImportClients */
+  23,        /* IssueHeadendToken */
+  25,        /* ListAudit */
+  9,        /* ListClients */
+  2,        /* ListClusters */
+  19,        /* ListHeadends */
+  13,        /* RevokeClient */
+  4,        /* RevokeCluster */
+  21,        /* RevokeHeadend */
+  24,        /* RevokeHeadendTokens */
+  12,        /* RevokePreviousKey */
+  11,        /* RotateClientKey */
+  10,        /* UpdateClient */
+  3,        /* UpdateCluster */
+  20         /* UpdateHeadend */
 };
 const ProtobufCServiceDescriptor tobogganing__v1__registry__descriptor =
 {
@@ -1870,17 +4075,25 @@ const ProtobufCServiceDescriptor tobogganing__v1__registry__descriptor =
   "Registry",
   "Tobogganing__V1__Registry",
   "tobogganing.v1",
-  10,
+  26,
   tobogganing__v1__registry__method_descriptors,
   tobogganing__v1__registry__method_indices_by_name
 };
 void tobogganing__v1__registry__add_cluster(ProtobufCService *service,
                                             const Tobogganing__V1__AddClusterRequest *input,
-                                            Tobogganing__V1__Cluster_Closure closure,
+                                            Tobogganing__V1__AddClusterResponse_Closure closure,
                                             void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
   service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__get_cluster(ProtobufCService *service,
+                                            const Tobogganing__V1__ClusterId *input,
+                                            Tobogganing__V1__Cluster_Closure closure,
+                                            void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__list_clusters(ProtobufCService *service,
                                               const Tobogganing__V1__ListRequest *input,
@@ -1888,7 +4101,39 @@ void tobogganing__v1__registry__list_clusters(ProtobufCService *service,
                                               void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__update_cluster(ProtobufCService *service,
+                                               const Tobogganing__V1__UpdateClusterRequest *input,
+                                               Tobogganing__V1__Cluster_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__revoke_cluster(ProtobufCService *service,
+                                               const Tobogganing__V1__ClusterId *input,
+                                               Tobogganing__V1__Cluster_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__delete_cluster(ProtobufCService *service,
+                                               const Tobogganing__V1__ClusterId *input,
+                                               Tobogganing__V1__DeleteResponse_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__heartbeat_cluster(ProtobufCService *service,
+                                                  const Tobogganing__V1__HeartbeatClusterRequest *input,
+                                                  Tobogganing__V1__Cluster_Closure closure,
+                                                  void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__add_client(ProtobufCService *service,
                                            const Tobogganing__V1__AddClientRequest *input,
@@ -1896,7 +4141,15 @@ void tobogganing__v1__registry__add_client(ProtobufCService *service,
                                            void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__get_client(ProtobufCService *service,
+                                           const Tobogganing__V1__ClientId *input,
+                                           Tobogganing__V1__Client_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 8, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__list_clients(ProtobufCService *service,
                                              const Tobogganing__V1__ListRequest *input,
@@ -1904,31 +4157,79 @@ void tobogganing__v1__registry__list_clients(ProtobufCService *service,
                                              void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 9, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
-void tobogganing__v1__registry__revoke_client(ProtobufCService *service,
-                                              const Tobogganing__V1__RevokeClientRequest *input,
+void tobogganing__v1__registry__update_client(ProtobufCService *service,
+                                              const Tobogganing__V1__UpdateClientRequest *input,
                                               Tobogganing__V1__Client_Closure closure,
                                               void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 10, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
-void tobogganing__v1__registry__delete_client(ProtobufCService *service,
-                                              const Tobogganing__V1__DeleteClientRequest *input,
-                                              Tobogganing__V1__DeleteClientResponse_Closure closure,
+void tobogganing__v1__registry__rotate_client_key(ProtobufCService *service,
+                                                  const Tobogganing__V1__RotateClientKeyRequest *input,
+                                                  Tobogganing__V1__RotateClientKeyResponse_Closure closure,
+                                                  void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 11, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__revoke_previous_key(ProtobufCService *service,
+                                                    const Tobogganing__V1__ClientId *input,
+                                                    Tobogganing__V1__Client_Closure closure,
+                                                    void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 12, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__revoke_client(ProtobufCService *service,
+                                              const Tobogganing__V1__ClientId *input,
+                                              Tobogganing__V1__Client_Closure closure,
                                               void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 13, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__delete_client(ProtobufCService *service,
+                                              const Tobogganing__V1__ClientId *input,
+                                              Tobogganing__V1__DeleteResponse_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 14, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__erase_client(ProtobufCService *service,
+                                             const Tobogganing__V1__ClientId *input,
+                                             Tobogganing__V1__Erasure_Closure closure,
+                                             void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 15, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__import_clients(ProtobufCService *service,
+                                               const Tobogganing__V1__ImportClientsRequest *input,
+                                               Tobogganing__V1__ImportClientsResponse_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 16, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__add_headend(ProtobufCService *service,
                                             const Tobogganing__V1__AddHeadendRequest *input,
+                                            Tobogganing__V1__AddHeadendResponse_Closure closure,
+                                            void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 17, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__get_headend(ProtobufCService *service,
+                                            const Tobogganing__V1__HeadendId *input,
                                             Tobogganing__V1__Headend_Closure closure,
                                             void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 18, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__list_headends(ProtobufCService *service,
                                               const Tobogganing__V1__ListRequest *input,
@@ -1936,15 +4237,31 @@ void tobogganing__v1__registry__list_headends(ProtobufCService *service,
                                               void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 19, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
-void tobogganing__v1__registry__delete_headend(ProtobufCService *service,
-                                               const Tobogganing__V1__DeleteHeadendRequest *input,
-                                               Tobogganing__V1__DeleteHeadendResponse_Closure closure,
+void tobogganing__v1__registry__update_headend(ProtobufCService *service,
+                                               const Tobogganing__V1__UpdateHeadendRequest *input,
+                                               Tobogganing__V1__Headend_Closure closure,
                                                void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 8, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 20, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__revoke_headend(ProtobufCService *service,
+                                               const Tobogganing__V1__HeadendId *input,
+                                               Tobogganing__V1__Headend_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 21, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__delete_headend(ProtobufCService *service,
+                                               const Tobogganing__V1__HeadendId *input,
+                                               Tobogganing__V1__DeleteResponse_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 22, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__issue_headend_token(ProtobufCService *service,
                                                     const Tobogganing__V1__IssueHeadendTokenRequest *input,
@@ -1952,7 +4269,23 @@ void tobogganing__v1__registry__issue_headend_token(ProtobufCService *service,
                                                     void *closure_data)
 {
   assert(service->descriptor == &tobogganing__v1__registry__descriptor);
-  service->invoke(service, 9, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 23, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__revoke_headend_tokens(ProtobufCService *service,
+                                                      const Tobogganing__V1__HeadendId *input,
+                                                      Tobogganing__V1__Headend_Closure closure,
+                                                      void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 24, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void tobogganing__v1__registry__list_audit(ProtobufCService *service,
+                                           const Tobogganing__V1__ListAuditRequest *input,
+                                           Tobogganing__V1__ListAuditResponse_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &tobogganing__v1__registry__descriptor);
+  service->invoke(service, 25, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void tobogganing__v1__registry__init (Tobogganing__V1__Registry_Service *service,
                                       Tobogganing__V1__Registry_ServiceDestroy destroy)

@@ -97,7 +97,7 @@ void   tobogganing__v1__response__free_unpacked
   assert(message->base.descriptor == &tobogganing__v1__response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor tobogganing__v1__request__field_descriptors[6] =
+static const ProtobufCFieldDescriptor tobogganing__v1__request__field_descriptors[8] =
 {
   {
     "method",
@@ -171,11 +171,37 @@ static const ProtobufCFieldDescriptor tobogganing__v1__request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "forwarded_for",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Request, forwarded_for),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "forwarded_by",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Tobogganing__V1__Request, forwarded_by),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned tobogganing__v1__request__field_indices_by_name[] = {
   5,   /* field[5] = authorization */
   4,   /* field[4] = body */
   2,   /* field[2] = encoding */
+  7,   /* field[7] = forwarded_by */
+  6,   /* field[6] = forwarded_for */
   0,   /* field[0] = method */
   3,   /* field[3] = size */
   1,   /* field[1] = timeout_ms */
@@ -183,7 +209,7 @@ static const unsigned tobogganing__v1__request__field_indices_by_name[] = {
 static const ProtobufCIntRange tobogganing__v1__request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor tobogganing__v1__request__descriptor =
 {
@@ -193,7 +219,7 @@ const ProtobufCMessageDescriptor tobogganing__v1__request__descriptor =
   "Tobogganing__V1__Request",
   "tobogganing.v1",
   sizeof(Tobogganing__V1__Request),
-  6,
+  8,
   tobogganing__v1__request__field_descriptors,
   tobogganing__v1__request__field_indices_by_name,
   1,  tobogganing__v1__request__number_ranges,

@@ -87,10 +87,16 @@ struct  Tobogganing__V1__Request
    * Ingest.Submit carries its credentials in its own message.
    */
   char *authorization;
+  /*
+   * A gateway that passes a caller's call on puts the caller's credential into `authorization`, the caller's address here
+   * ("192.0.2.1", "2001:db8::1"), and "Bearer CLUSTER_TOKEN" into `forwarded_by`; without it the address is not believed.
+   */
+  char *forwarded_for;
+  char *forwarded_by;
 };
 #define TOBOGGANING__V1__REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&tobogganing__v1__request__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, TOBOGGANING__V1__ENCODING__ENCODING_IDENTITY, 0, {0,NULL}, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, 0, TOBOGGANING__V1__ENCODING__ENCODING_IDENTITY, 0, {0,NULL}, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 struct  Tobogganing__V1__Response
@@ -111,7 +117,8 @@ struct  Tobogganing__V1__Response
    */
   ProtobufCBinaryData body;
   /*
-   * With RESOURCE_EXHAUSTED or UNAVAILABLE: the soonest moment to try again, milliseconds from now.
+   * With RESOURCE_EXHAUSTED or UNAVAILABLE, and with UNAUTHENTICATED when too many wrong tokens came from the caller's address:
+   * the soonest moment to try again, milliseconds from now.
    */
   uint32_t retry_after_ms;
 };

@@ -42,6 +42,7 @@ static struct {
     unsigned fail_times;
     uint32_t retry_after_ms;
     const char *refuse_id; // this client's series
+    unsigned limit_times;  // as not looked at
     // What came.
     seen calls[MAX_SEEN];
     size_t call_count;
@@ -77,6 +78,10 @@ static void answer(tob_rpc_call *call, const Tobogganing__V1__Batch *batch) {
             rejection.reason = (char *)"api_key: not this client's";
             response.n_rejected = 1;
         }
+    }
+    if (response.n_rejected && t.limit_times) {
+        t.limit_times--;
+        rejection.retry_after_ms = 10;
     }
     response.next_report_in_ms = 60000;
     tob_rpc_reply(call, &response.base);
@@ -288,6 +293,41 @@ static void a_refused_series_does_not_stop_its_neighbours_and_is_not_repeated(vo
     end_sender(sender);
 }
 
+static void a_batch_that_was_not_looked_at_is_repeated_until_it_is(void **state) {
+    (void)state;
+    tob_sender *sender = start_sender(3600000, 100);
+    t.refuse_id = "late";
+    t.limit_times = TOB_SENDER_LIMITED_REPEATS + 1;
+    push_some(sender, "late", 3);
+    flush(sender);
+    assert_int_equal(t.call_count, TOB_SENDER_LIMITED_REPEATS + 2);
+    assert_int_equal(t.events[TOB_SENDER_FAILED], TOB_SENDER_LIMITED_REPEATS + 1);
+    assert_int_equal(t.last[TOB_SENDER_FAILED].error, TOB_UNAUTHENTICATED);
+    assert_true(t.last[TOB_SENDER_FAILED].retry_in_ms >= 10);
+    assert_int_equal(t.calls[1].number, t.calls[0].number);
+    assert_int_equal(t.events[TOB_SENDER_REJECTED], 1); // looked at, and wrong
+    assert_int_equal(tob_sender_statistics(sender).rejected, 3);
+    end_sender(sender);
+}
+
+static void a_part_that_is_never_looked_at_does_not_hold_up_the_others_for_ever(void **state) {
+    (void)state;
+    tob_sender *sender = new_sender(3600000, 100);
+    t.refuse_id = "late";
+    t.limit_times = 1000;
+    push_some(sender, "late", 3);
+    push_some(sender, "good", 5);
+    assert_int_equal(tob_sender_start(sender), TOB_OK);
+    flush(sender);
+    assert_int_equal(t.call_count, TOB_SENDER_LIMITED_REPEATS + 1);
+    assert_int_equal(tob_sender_statistics(sender).acked, 5);
+    assert_int_equal(tob_sender_statistics(sender).rejected, 3);
+    push_some(sender, "good", 1); // the next batch begins anew
+    flush(sender);
+    assert_int_equal(t.call_count, TOB_SENDER_LIMITED_REPEATS + 2);
+    end_sender(sender);
+}
+
 static void a_batch_is_repeated_under_its_number_until_it_is_answered(void **state) {
     (void)state;
     tob_sender *sender = start_sender(3600000, 100);
@@ -442,6 +482,8 @@ int main(void) {
         SERVER_TEST(batches_go_out_by_the_interval_without_being_asked),
         SERVER_TEST(a_full_queue_is_sent_before_its_time),
         SERVER_TEST(a_refused_series_does_not_stop_its_neighbours_and_is_not_repeated),
+        SERVER_TEST(a_batch_that_was_not_looked_at_is_repeated_until_it_is),
+        SERVER_TEST(a_part_that_is_never_looked_at_does_not_hold_up_the_others_for_ever),
         SERVER_TEST(a_batch_is_repeated_under_its_number_until_it_is_answered),
         SERVER_TEST(the_server_says_how_long_to_wait),
         SERVER_TEST(a_batch_that_is_refused_for_good_is_not_repeated),

@@ -11,11 +11,12 @@
 #include <cmocka.h>
 // clang-format on
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "tests/unit/remove.h"
 
 // A test's setup: *state becomes the path of an empty folder.
 static inline int tree_setup(void **state) {
@@ -24,15 +25,8 @@ static inline int tree_setup(void **state) {
     return *state ? 0 : -1;
 }
 
-static inline int tree_remove_one(const char *path, const struct stat *st, int kind, struct FTW *where) {
-    (void)st;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
 static inline int tree_teardown(void **state) {
-    int failed = nftw(*state, tree_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    int failed = remove_tree(*state);
     free(*state);
     return failed;
 }

@@ -8,26 +8,15 @@
 #include <cmocka.h>
 // clang-format on
 
-#include <jansson.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "tobogganing/v1/bus.pb-c.h"
 #include "tobogganing/v1/health.pb-c.h"
 #include "tobogganing/v1/registry.pb-c.h"
 
-#include "ctl/command.h"
-#include "rpc/server.h"
+#include "rig.h"
 
-enum { CLIENTS = 5, PAGE = 2, MAX_OUTPUT = 16384, MAX_ARGS = 16 };
+enum { CLIENTS = 5, PAGE = 2 };
 
 static tob_rpc_server *server;
-static char url[64];
-static char out[MAX_OUTPUT];
-static char err[MAX_OUTPUT];
 static Tobogganing__V1__HealthCheckResponse__Status health_status;
 
 static void on_check(tob_rpc_call *call, const ProtobufCMessage *request, void *user) {
@@ -46,15 +35,6 @@ static void on_check(tob_rpc_call *call, const ProtobufCMessage *request, void *
     response.repeated_batches = 31;
     response.request_memory_max_bytes = 1u << 30;
     tob_rpc_reply(call, &response.base);
-}
-
-static int is_admin(tob_rpc_call *call) {
-    const char *bearer = tob_rpc_call_bearer(call);
-    if (bearer && strcmp(bearer, "sesame") == 0) {
-        return 1;
-    }
-    tob_rpc_fail(call, TOB_UNAUTHENTICATED, 0, "needs an admin's token");
-    return 0;
 }
 
 static void on_add_client(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
@@ -97,6 +77,7 @@ static void on_list_clients(tob_rpc_call *call, const ProtobufCMessage *message,
         clients[i].client_id = ids[i];
         clients[i].type = (char *)"native";
         clients[i].created_unix_ms = 1700000000000;
+        clients[i].key_generation = 1;
         pointers[i] = &clients[i];
         response.n_clients++;
     }
@@ -118,9 +99,8 @@ static void on_revoke(tob_rpc_call *call, const ProtobufCMessage *message, void 
 
 static void on_delete(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
     (void)user;
-    const Tobogganing__V1__DeleteClientRequest *request =
-        (const Tobogganing__V1__DeleteClientRequest *)message;
-    Tobogganing__V1__DeleteClientResponse response = TOBOGGANING__V1__DELETE_CLIENT_RESPONSE__INIT;
+    const Tobogganing__V1__ClientId *request = (const Tobogganing__V1__ClientId *)message;
+    Tobogganing__V1__DeleteResponse response = TOBOGGANING__V1__DELETE_RESPONSE__INIT;
     if (!is_admin(call)) {
         return;
     }
@@ -195,17 +175,7 @@ static void on_token(tob_rpc_call *call, const ProtobufCMessage *message, void *
 
 static int start(void **state) {
     (void)state;
-    tob_rpc_server_options options = {.url = "tcp://127.0.0.1:0",
-                                      .contexts = 4,
-                                      .max_connections = 8,
-                                      .max_message_bytes = 1u << 20,
-                                      .max_inflated_bytes = 2u << 20,
-                                      .max_arena_bytes = 8u << 20};
-    const struct {
-        const ProtobufCServiceDescriptor *service;
-        const char *method;
-        tob_rpc_handler handler;
-    } methods[] = {
+    static const rig_method methods[] = {
         {&tobogganing__v1__health__descriptor, "Check", on_check},
         {&tobogganing__v1__registry__descriptor, "AddClient", on_add_client},
         {&tobogganing__v1__registry__descriptor, "ListClients", on_list_clients},
@@ -216,16 +186,7 @@ static int start(void **state) {
         {&tobogganing__v1__bus__descriptor, "ForgetConsumer", on_forget},
         {&tobogganing__v1__registry__descriptor, "IssueHeadendToken", on_token},
     };
-    assert_int_equal(tob_rpc_server_new(&options, &server), TOB_OK);
-    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
-        assert_int_equal(tob_rpc_server_add(server, methods[i].service, methods[i].method, methods[i].handler,
-                                            NULL),
-                         TOB_OK);
-    }
-    assert_int_equal(tob_rpc_server_start(server), TOB_OK);
-    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", tob_rpc_server_port(server));
-    setenv("INGEST_URL", url, 1);
-    unsetenv("ADMIN_TOKEN_FILE");
+    server = rig_start(methods, sizeof(methods) / sizeof(methods[0]));
     return 0;
 }
 
@@ -238,59 +199,18 @@ static int stop(void **state) {
 
 static int allow(void **state) {
     (void)state;
-    setenv("ADMIN_TOKEN", "sesame", 1);
-    setenv("INGEST_URL", url, 1);
+    rig_use(server);
     health_status = TOBOGGANING__V1__HEALTH_CHECK_RESPONSE__STATUS__STATUS_SERVING;
     return 0;
-}
-
-static void read_back(FILE *file, char to[MAX_OUTPUT]) {
-    rewind(file);
-    to[fread(to, 1, MAX_OUTPUT - 1, file)] = 0;
-    fclose(file);
-}
-
-// Runs "tobogganctl ARGUMENTS" (words without quotes) and keeps what it printed in `out` and `err`.
-static int run(const char *arguments) {
-    char words[512];
-    char *argv[MAX_ARGS + 1] = {(char *)"tobogganctl"};
-    int argc = 1;
-    snprintf(words, sizeof(words), "%s", arguments);
-    char *rest = words;
-    for (char *word = strsep(&rest, " "); word && argc < MAX_ARGS; word = strsep(&rest, " ")) {
-        if (*word) {
-            argv[argc++] = word;
-        }
-    }
-    FILE *files[2] = {tmpfile(), tmpfile()};
-    int saved[2] = {dup(STDOUT_FILENO), dup(STDERR_FILENO)};
-    assert_non_null(files[0]);
-    assert_non_null(files[1]);
-    fflush(NULL);
-    dup2(fileno(files[0]), STDOUT_FILENO);
-    dup2(fileno(files[1]), STDERR_FILENO);
-    int status = tob_ctl_main(argc, argv);
-    fflush(NULL);
-    dup2(saved[0], STDOUT_FILENO);
-    dup2(saved[1], STDERR_FILENO);
-    close(saved[0]);
-    close(saved[1]);
-    read_back(files[0], out);
-    read_back(files[1], err);
-    return status;
-}
-
-static void assert_contains(const char *text, const char *part) {
-    if (!strstr(text, part)) {
-        fail_msg("no '%s' in: %s", part, text);
-    }
 }
 
 static void usage_lists_every_command_and_a_group_lists_its_own(void **state) {
     (void)state;
     assert_int_equal(run("--help"), 0);
-    for (size_t i = 0; i < tob_ctl_command_count; i++) {
-        assert_contains(out, tob_ctl_commands[i].help);
+    for (size_t i = 0; i < tob_ctl_all_command_count; i++) {
+        for (size_t j = 0; j < tob_ctl_all_commands[i]->count; j++) {
+            assert_contains(out, tob_ctl_all_commands[i]->list[j].help);
+        }
     }
     assert_int_equal(run(""), 2);
     assert_contains(err, "headend token");
@@ -317,15 +237,28 @@ static void unknown_commands_options_and_arguments_exit_2(void **state) {
 
 static void every_command_has_help(void **state) {
     (void)state;
-    for (size_t i = 0; i < tob_ctl_command_count; i++) {
-        char words[64];
-        snprintf(words, sizeof(words), "%s %s --help",
-                 tob_ctl_commands[i].group ? tob_ctl_commands[i].group : "", tob_ctl_commands[i].name);
-        assert_int_equal(run(words), 0);
-        assert_contains(out, "EXIT STATUS");
-        bool works_on_files = tob_ctl_commands[i].group && !strcmp(tob_ctl_commands[i].group, "journal");
-        assert_contains(out, works_on_files ? "DIR" : "INGEST_URL");
+    for (size_t i = 0; i < tob_ctl_all_command_count; i++) {
+        for (size_t j = 0; j < tob_ctl_all_commands[i]->count; j++) {
+            char words[64];
+            const char *name = tob_ctl_all_commands[i]->list[j].name;
+            snprintf(words, sizeof(words), "%s --help", name);
+            assert_int_equal(run(words), 0);
+            assert_contains(out, name);
+            assert_contains(out, "EXIT STATUS");
+            assert_contains(out, strncmp(name, "journal ", 8) == 0 ? "DIR" : "INGEST_URL");
+        }
     }
+}
+
+static void every_command_and_group_is_found_by_its_words_alone(void **state) {
+    (void)state;
+    assert_int_equal(run("signing-key"), 2);
+    assert_contains(err, "signing-key rotate");
+    assert_null(strstr(err, "jwks"));
+    assert_int_equal(run("jwks extra"), 2);
+    assert_contains(err, "unexpected argument");
+    assert_int_equal(run("client-add"), 2);
+    assert_int_equal(run("clien add"), 2);
 }
 
 static void client_add_prints_assignments_or_json(void **state) {
@@ -389,12 +322,12 @@ static void consumers_need_the_cluster_token_and_are_listed_with_their_places(vo
 static void lists_go_through_all_pages(void **state) {
     (void)state;
     assert_int_equal(run("client list"), 0);
-    assert_string_equal(out, "CLIENT  NAME  TYPE    CLUSTER  CREATED               REVOKED\n"
-                             "c0      -     native  -        2023-11-14T22:13:20Z  -\n"
-                             "c1      -     native  -        2023-11-14T22:13:20Z  -\n"
-                             "c2      -     native  -        2023-11-14T22:13:20Z  -\n"
-                             "c3      -     native  -        2023-11-14T22:13:20Z  -\n"
-                             "c4      -     native  -        2023-11-14T22:13:20Z  -\n");
+    assert_string_equal(out, "CLIENT  NAME  TYPE    CLUSTER  LOCATION  KEY  CREATED               REVOKED\n"
+                             "c0      -     native  -        -         1    2023-11-14T22:13:20Z  -\n"
+                             "c1      -     native  -        -         1    2023-11-14T22:13:20Z  -\n"
+                             "c2      -     native  -        -         1    2023-11-14T22:13:20Z  -\n"
+                             "c3      -     native  -        -         1    2023-11-14T22:13:20Z  -\n"
+                             "c4      -     native  -        -         1    2023-11-14T22:13:20Z  -\n");
     assert_int_equal(run("client list --json"), 0);
     json_t *json = json_loads(out, 0, NULL);
     assert_int_equal(json_array_size(json), CLIENTS);
@@ -481,6 +414,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ALLOWED(usage_lists_every_command_and_a_group_lists_its_own),
         ALLOWED(unknown_commands_options_and_arguments_exit_2),
+        ALLOWED(every_command_and_group_is_found_by_its_words_alone),
         ALLOWED(every_command_has_help),
         ALLOWED(client_add_prints_assignments_or_json),
         ALLOWED(the_servers_refusal_is_printed_with_its_code),

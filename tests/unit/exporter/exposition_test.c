@@ -1,4 +1,5 @@
 #include "support.h"
+#include "util/clock.h"
 
 static tob_manager *manager_with_requests(void) {
     tob_manager *manager = new_manager();
@@ -17,6 +18,7 @@ static tob_manager *manager_with_requests(void) {
     process.counters = counters;
     message.clusters = 2;
     message.clients = 3;
+    message.clients_on_previous_key = 5;
     message.n_processes = 1;
     message.processes = processes;
     uint64_t ignored = 0;
@@ -74,11 +76,20 @@ static const char golden_manager[] =
     "tobogganing_manager_auth_attempts_total{type=\"jwt\",result=\"failure\"} 0\n"
     "tobogganing_manager_auth_attempts_total{type=\"metrics\",result=\"success\"} 0\n"
     "tobogganing_manager_auth_attempts_total{type=\"metrics\",result=\"failure\"} 0\n"
+    "tobogganing_manager_auth_attempts_total{type=\"admin\",result=\"success\"} 0\n"
+    "tobogganing_manager_auth_attempts_total{type=\"admin\",result=\"failure\"} 0\n"
+    "tobogganing_manager_auth_attempts_total{type=\"cluster\",result=\"success\"} 0\n"
+    "tobogganing_manager_auth_attempts_total{type=\"cluster\",result=\"failure\"} 0\n"
     COUNTER("manager_certificates_issued_total", "Certificates issued")
     "tobogganing_manager_certificates_issued_total{type=\"client\"} 0\n"
     "tobogganing_manager_certificates_issued_total{type=\"headend\"} 0\n"
+    "tobogganing_manager_certificates_issued_total{type=\"server\"} 0\n"
     COUNTER("manager_unknown_metrics_total", "Metric names in JSON reports that nobody knows")
-    "tobogganing_manager_unknown_metrics_total 0\n";
+    "tobogganing_manager_unknown_metrics_total 0\n"
+    GAUGE("manager_clients_on_previous_key",
+          "Clients that were last heard from with the key before their newest")
+    "tobogganing_manager_clients_on_previous_key 5\n"
+    GAUGE("manager_certificate_expiry_days", "Days until the first certificate of a type expires");
 
 static const char golden_headends[] =
     GAUGE("headend_active_connections", "Active connections")
@@ -126,6 +137,45 @@ static void the_exposition_is_the_contract_to_the_letter(void **state) {
     tob_mirror_free(mirror);
 }
 
+static void apply_expiry(tob_manager *manager, const char *type, uint64_t unix_s) {
+    Tobogganing__V1__CertificateExpiry expiry = TOBOGGANING__V1__CERTIFICATE_EXPIRY__INIT;
+    Tobogganing__V1__CertificateExpiry *expiries[] = {&expiry};
+    Tobogganing__V1__Manager message = TOBOGGANING__V1__MANAGER__INIT;
+    uint64_t ignored = 0;
+    expiry.type = (char *)type;
+    expiry.not_after_unix_s = unix_s;
+    message.n_certificate_expiries = 1;
+    message.certificate_expiries = expiries;
+    assert_int_equal(tob_manager_apply(manager, 0, &message, 1000, &ignored), TOB_OK);
+}
+
+// The one line of the days until certificates end.
+static double days_shown(tob_manager *manager, const char *type) {
+    tob_mirror *mirror = new_mirror(1, DAY_MS);
+    char *text = exposition_of(mirror, manager, TOB_PART_MANAGER), line[128];
+    assert_int_equal(count_of(text, "tobogganing_manager_certificate_expiry_days{"), 1);
+    snprintf(line, sizeof(line), "\ntobogganing_manager_certificate_expiry_days{type=\"%s\"} ", type);
+    const char *at = strstr(text, line);
+    assert_non_null(at);
+    double days = strtod(at + strlen(line), NULL);
+    free(text);
+    tob_mirror_free(mirror);
+    return days;
+}
+
+static void days_until_certificates_end_are_those_of_the_moment_and_may_be_over(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    uint64_t now = tob_clock_unix_ms() / 1000;
+    apply_expiry(manager, "ca", now + 3650 * UINT64_C(86400));
+    double days = days_shown(manager, "ca");
+    assert_true(days > 3649.99 && days <= 3650);
+    apply_expiry(manager, "client", now - 86400 * 3 / 2);
+    days = days_shown(manager, "client");
+    assert_true(days > -1.51 && days <= -1.5);
+    tob_manager_free(manager);
+}
+
 static void parts_can_be_taken_alone(void **state) {
     (void)state;
     tob_mirror *mirror = new_mirror(10, DAY_MS);
@@ -135,7 +185,7 @@ static void parts_can_be_taken_alone(void **state) {
     assert_string_equal(text, golden_headends);
     free(text);
     text = exposition_of(mirror, manager, TOB_PART_CLIENT | TOB_PART_MANAGER);
-    assert_int_equal(count_of(text, "# TYPE "), 12);
+    assert_int_equal(count_of(text, "# TYPE "), 14);
     assert_int_equal(count_of(text, "tobogganing_headend_"), 0);
     free(text);
     tob_manager_free(manager);
@@ -189,6 +239,7 @@ static void a_source_that_comes_during_a_scrape_waits_for_the_next(void **state)
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_exposition_is_the_contract_to_the_letter),
+        cmocka_unit_test(days_until_certificates_end_are_those_of_the_moment_and_may_be_over),
         cmocka_unit_test(parts_can_be_taken_alone),
         cmocka_unit_test(a_fleet_of_several_chunks_is_whole_however_it_is_cut),
         cmocka_unit_test(a_source_that_comes_during_a_scrape_waits_for_the_next),

@@ -265,6 +265,60 @@ static void the_registrys_sizes_are_the_greatest_of_those_heard_lately(void **st
     tob_manager_free(manager);
 }
 
+// What one ingestd says of rotation: how many are on their previous key, and ends of types as pairs, ended by NULL.
+static void apply_rotation(tob_manager *manager, unsigned owner, uint64_t on_previous_key,
+                           uint64_t monotonic_ms, ...) {
+    Tobogganing__V1__CertificateExpiry rows[8];
+    Tobogganing__V1__CertificateExpiry *expiries[8];
+    Tobogganing__V1__Manager message = TOBOGGANING__V1__MANAGER__INIT;
+    uint64_t ignored = 0;
+    va_list args;
+    va_start(args, monotonic_ms);
+    for (const char *type = va_arg(args, const char *); type; type = va_arg(args, const char *)) {
+        size_t i = message.n_certificate_expiries++;
+        tobogganing__v1__certificate_expiry__init(&rows[i]);
+        rows[i].type = (char *)type;
+        rows[i].not_after_unix_s = (uint64_t)va_arg(args, int);
+        expiries[i] = &rows[i];
+    }
+    va_end(args);
+    message.clients_on_previous_key = on_previous_key;
+    message.certificate_expiries = expiries;
+    assert_int_equal(tob_manager_apply(manager, owner, &message, monotonic_ms, &ignored), TOB_OK);
+}
+
+static void clients_on_their_previous_key_are_added_up_over_those_heard_lately(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    apply_rotation(manager, 0, 5, 1000, NULL);
+    apply_rotation(manager, 1, 7, 2000, NULL);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_ON_PREVIOUS_KEY), 12);
+    apply_rotation(manager, 1, 2, 2001, NULL);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_ON_PREVIOUS_KEY), 7);
+    apply_rotation(manager, 1, 2, 1001 + TOB_MANAGER_GAUGE_MS, NULL);
+    assert_int_equal(tob_manager_gauge(manager, TOB_GAUGE_ON_PREVIOUS_KEY), 2);
+    tob_manager_free(manager);
+}
+
+static void of_the_ends_of_certificates_the_soonest_counts(void **state) {
+    (void)state;
+    tob_manager *manager = new_manager();
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_CA), 0);
+    apply_rotation(manager, 0, 0, 1000, "ca", 500, "client", 300, "new", 1, NULL);
+    apply_rotation(manager, 1, 0, 2000, "ca", 400, "headend", 200, NULL);
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_CA), 400);
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_CLIENT), 300);
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_HEADEND), 200);
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_SERVER), 0);
+    apply_rotation(manager, 0, 0, 3000, "ca", 500, NULL); // the client's is revoked
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_CLIENT), 0);
+    tob_manager_forget(manager, 1);
+    apply_rotation(manager, 0, 0, 4000, "ca", 500, NULL);
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_CA), 500);
+    assert_int_equal(tob_manager_expiry(manager, TOB_CERTIFICATE_HEADEND), 0);
+    tob_manager_free(manager);
+}
+
 static void owners_are_capped(void **state) {
     (void)state;
     tob_manager *manager = new_manager();
@@ -287,6 +341,8 @@ int main(void) {
         cmocka_unit_test(what_an_ingestd_retires_is_its_own),
         cmocka_unit_test(the_counts_of_a_forgotten_ingestd_stay_and_are_not_counted_again),
         cmocka_unit_test(the_registrys_sizes_are_the_greatest_of_those_heard_lately),
+        cmocka_unit_test(clients_on_their_previous_key_are_added_up_over_those_heard_lately),
+        cmocka_unit_test(of_the_ends_of_certificates_the_soonest_counts),
         cmocka_unit_test(owners_are_capped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,6 +30,7 @@
 
 #define RPC_CONTEXTS 64
 #define MAX_BATCHES  1024
+#define MAX_PEERS    8 // that are kept
 
 typedef struct fixture {
     tob_gateway *gateway;
@@ -38,8 +39,9 @@ typedef struct fixture {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     // How ingestd behaves.
-    tob_error fails;    // with this, if not TOB_OK
-    const char *reject; // ids with this prefix
+    tob_error fails;     // with this, if not TOB_OK
+    const char *reject;  // ids with this prefix
+    uint32_t limited_ms; // with this time to wait
     bool holds;
     bool not_serving;
     tob_rpc_call *held[RPC_CONTEXTS];
@@ -53,6 +55,9 @@ typedef struct fixture {
     uint64_t unknown_metrics;
     Tobogganing__V1__Batch *last;
     char last_credential[64];
+    char last_bearer[64];
+    char last_peers[MAX_PEERS][64];
+    size_t last_peer_count;
     char exporter_saw[512];
 } fixture;
 
@@ -67,6 +72,10 @@ static inline void store(fixture *f, const Tobogganing__V1__SubmitRequest *reque
     f->series += n;
     f->largest = n > f->largest ? n : f->largest;
     snprintf(f->last_credential, sizeof(f->last_credential), "%s", request->credentials[0]);
+    f->last_peer_count = request->n_peers;
+    for (size_t i = 0; i < request->n_peers && i < MAX_PEERS; i++) {
+        snprintf(f->last_peers[i], sizeof(f->last_peers[i]), "%s", request->peers[i]);
+    }
     pthread_cond_broadcast(&f->changed);
 }
 
@@ -88,6 +97,7 @@ static inline void reply(fixture *f, tob_rpc_call *call, const Tobogganing__V1__
         rejection->series = (uint32_t)i;
         rejection->code = client ? TOBOGGANING__V1__CODE__CODE_UNAUTHENTICATED
                                  : TOBOGGANING__V1__CODE__CODE_PERMISSION_DENIED;
+        rejection->retry_after_ms = f->limited_ms;
         rejection->reason = (char *)(client ? "credential: wrong" : "credential: of another");
         pointers[response.n_rejected++] = rejection;
     }
@@ -105,6 +115,8 @@ static inline void on_submit(tob_rpc_call *call, const ProtobufCMessage *message
     }
     pthread_mutex_lock(&f->mutex);
     store(f, request, batch);
+    const char *bearer = tob_rpc_call_bearer(call);
+    snprintf(f->last_bearer, sizeof(f->last_bearer), "%s", bearer ? bearer : "");
     if (f->holds) {
         f->held_series[f->held_count] = batch->n_clients + batch->n_headends;
         f->held[f->held_count++] = call;

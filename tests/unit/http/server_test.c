@@ -47,6 +47,19 @@ static void on_echo(h2o_req_t *req, const tob_http_match *match, void *user) {
     tob_http_send(req, 200, "text/plain", req->entity.base, req->entity.len);
 }
 
+// The parameter x of the query, in brackets, and where the request came from.
+static void on_query(h2o_req_t *req, const tob_http_match *match, void *user) {
+    char peer[TOB_HTTP_PEER_BYTES];
+    char text[512];
+    h2o_iovec_t x = tob_http_query_value(req, "x");
+    (void)match;
+    (void)user;
+    tob_http_peer(req, peer);
+    int n = snprintf(text, sizeof(text), "%s[%.*s] %s", x.base ? "" : "none", (int)x.len,
+                     x.base ? x.base : "", peer);
+    tob_http_send(req, 200, "text/plain", text, (size_t)n);
+}
+
 static void on_fail(h2o_req_t *req, const tob_http_match *match, void *user) {
     (void)match;
     (void)user;
@@ -168,6 +181,9 @@ static fixture *start(uint64_t workers, uint64_t max_connections, uint64_t idle_
     assert_int_equal(tob_http_server_new(&options, &f->server), TOB_OK);
     assert_int_equal(tob_http_server_route(f->server, "GET", "/hello/{name}", on_hello, f), TOB_OK);
     assert_int_equal(tob_http_server_route(f->server, "POST", "/echo", on_echo, f), TOB_OK);
+    assert_int_equal(tob_http_server_route_without_body(f->server, "POST", "/bodiless/{name}", on_hello, f),
+                     TOB_OK);
+    assert_int_equal(tob_http_server_route(f->server, "GET", "/query", on_query, f), TOB_OK);
     assert_int_equal(tob_http_server_route(f->server, "GET", "/fail", on_fail, f), TOB_OK);
     assert_int_equal(tob_http_server_route(f->server, "GET", "/late", on_late, f), TOB_OK);
     assert_int_equal(tob_http_server_route(f->server, "GET", "/never", on_never, f), TOB_OK);
@@ -244,7 +260,43 @@ static void encoded_paths_are_decoded_but_an_encoded_slash_is_no_separator(void 
     assert_has(ask(f, "GET /hello/%61%3ab HTTP/1.1\r\nHost: x\r\n\r\n"), "\r\n\r\na:b");
     assert_has(ask(f, "GET /hello%2Fa HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 404");
     assert_has(ask(f, "GET /hello/a?x=%2f HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200");
-    assert_has(ask(f, "GET /x/../hello/a HTTP/1.1\r\nHost: x\r\n\r\n"), "\r\n\r\na");
+    assert_has(ask(f, "GET /hello/%2E%2ea%2e HTTP/1.1\r\nHost: x\r\n\r\n"), "\r\n\r\n..a.");
+    stop(f);
+}
+
+static void a_path_with_dot_segments_matches_nothing(void **state) {
+    static const char *const paths[] = {"/x/../hello/a", "/hello/b/../a", "/hello/b/%2e%2E/a",
+                                        "/hello/./a",    "/hello/%2e/a",  "/./hello/a",
+                                        "/hello/a/.",    "/hello/a/x/..", "/hello/b/.%2e/a?x",
+                                        "/hello/%2e%2e", "/../hello/a"};
+    fixture *f = start(1, 0, 0);
+    char request[128];
+    (void)state;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+        snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", paths[i]);
+        assert_has(ask(f, request), "HTTP/1.1 404");
+    }
+    assert_has(ask(f, "GET /hello/... HTTP/1.1\r\nHost: x\r\n\r\n"), "\r\n\r\n...");
+    assert_has(ask(f, "GET /hello/.a?x=/../ HTTP/1.1\r\nHost: x\r\n\r\n"), "\r\n\r\n.a");
+    stop(f);
+}
+
+static void a_parameter_of_the_query_is_decoded(void **state) {
+    static const char *const table[][2] = {
+        {"", "none[]"},       {"?", "none[]"},           {"?x", "none[]"},    {"?x=", "[]"},
+        {"?x=1", "[1]"},      {"?xy=1&x=2", "[2]"},      {"?x=1&x=2", "[1]"}, {"?y=x=1", "none[]"},
+        {"?x=a+b", "[a b]"},  {"?x=%41%7a%2F", "[Az/]"}, {"?x=%4", "[%4]"},   {"?x=%zz%", "[%zz%]"},
+        {"?&&x=%3d&", "[=]"}, {"?x=1%26y=2", "[1&y=2]"},
+    };
+    fixture *f = start(1, 0, 0);
+    char request[128];
+    char want[64];
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+        snprintf(request, sizeof(request), "GET /query%s HTTP/1.1\r\nHost: x\r\n\r\n", table[i][0]);
+        snprintf(want, sizeof(want), "\r\n\r\n%s 127.0.0.1", table[i][1]);
+        assert_has(ask(f, request), want);
+    }
     stop(f);
 }
 
@@ -270,6 +322,18 @@ static void a_post_without_a_length_gets_411_and_the_connection_closes(void **st
     assert_has(text, "Connection: close");
     assert_null(strstr(text, "smuggled"));
     assert_has(ask(f, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"), "HTTP/1.1 200");
+    stop(f);
+}
+
+static void a_route_that_needs_no_body_takes_a_post_without_a_length(void **state) {
+    fixture *f = start(1, 0, 0);
+    (void)state;
+    const char *text =
+        ask(f, "POST /bodiless/a HTTP/1.1\r\nHost: x\r\n\r\nGET /hello/smuggled HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_has(text, "HTTP/1.1 200");
+    assert_has(text, "Connection: close");
+    assert_null(strstr(text, "smuggled"));
+    assert_has(ask(f, "POST /bodiless/a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"), "HTTP/1.1 200");
     stop(f);
 }
 
@@ -536,8 +600,11 @@ int main(void) {
         cmocka_unit_test(a_connection_serves_one_request_after_the_other),
         cmocka_unit_test(what_is_not_there_gets_404_and_405),
         cmocka_unit_test(encoded_paths_are_decoded_but_an_encoded_slash_is_no_separator),
+        cmocka_unit_test(a_path_with_dot_segments_matches_nothing),
+        cmocka_unit_test(a_parameter_of_the_query_is_decoded),
         cmocka_unit_test(a_path_one_byte_over_the_limit_gets_414),
         cmocka_unit_test(a_post_without_a_length_gets_411_and_the_connection_closes),
+        cmocka_unit_test(a_route_that_needs_no_body_takes_a_post_without_a_length),
         cmocka_unit_test(a_body_one_byte_over_the_limit_gets_413),
         cmocka_unit_test(a_peer_that_is_still_sending_gets_to_read_its_413),
         cmocka_unit_test(broken_requests_get_400),

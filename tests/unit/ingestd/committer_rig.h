@@ -19,6 +19,7 @@
 
 #include "tobogganing/v1/journal.pb-c.h"
 #include "tobogganing/v1/registry.pb-c.h"
+#include "tobogganing/v1/reports.pb-c.h"
 
 #include "ingestd/bus.h"
 #include "ingestd/checkpointer.h"
@@ -107,7 +108,14 @@ static inline void rig_on_forget(tob_rpc_call *call, const ProtobufCMessage *mes
 
 static inline void rig_on_delete_client(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
     tob_committer_remove(((rig *)user)->committer, call, TOB_SOURCE_CLIENT,
-                         ((const Tobogganing__V1__DeleteClientRequest *)message)->client_id);
+                         ((const Tobogganing__V1__ClientId *)message)->client_id);
+}
+
+static inline void rig_on_last(tob_rpc_call *call, const ProtobufCMessage *message, void *user) {
+    const Tobogganing__V1__LastRequest *request = (const Tobogganing__V1__LastRequest *)message;
+    bool client = *request->client_id != 0;
+    tob_committer_last(((rig *)user)->committer, call, client ? TOB_SOURCE_CLIENT : TOB_SOURCE_HEADEND,
+                       client ? request->client_id : request->headend_id);
 }
 
 static inline void rig_serve(rig *r) {
@@ -124,6 +132,7 @@ static inline void rig_serve(rig *r) {
         {&tobogganing__v1__bus__descriptor, "ForgetConsumer", rig_on_forget},
         {&tobogganing__v1__processes__descriptor, "Report", rig_on_report},
         {&tobogganing__v1__registry__descriptor, "DeleteClient", rig_on_delete_client},
+        {&tobogganing__v1__reports__descriptor, "Last", rig_on_last},
     };
     tob_rpc_server_options rpc = {.url = "tcp://127.0.0.1:0",
                                   .contexts = RIG_CONTEXTS,
@@ -207,7 +216,7 @@ static inline void rig_stop(rig *r) {
 
 static inline void rig_register(rig *r, const char *client_id, const char *name) {
     tob_directory_client client = {.id = client_id, .name = name, .type = "native"};
-    assert_int_equal(tob_directory_put_client(r->directory, &client), TOB_OK);
+    assert_int_equal(tob_directory_put_client(r->directory, &client, NULL), TOB_OK);
 }
 
 static inline rig *rig_new(void) {

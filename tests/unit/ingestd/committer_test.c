@@ -110,8 +110,9 @@ static void submit_many(rig *r, int clients, int headends) {
     }
     for (int i = 0; i < headends; i++) {
         snprintf(id, sizeof(id), "h-%d", i);
-        tob_directory_headend headend = {.id = id, .name = id, .region = "", .datacenter = ""};
-        assert_int_equal(tob_directory_put_headend(r->directory, &headend), TOB_OK);
+        tob_directory_headend headend = {
+            .id = id, .name = id, .cluster_id = "", .region = "", .datacenter = ""};
+        assert_int_equal(tob_directory_put_headend(r->directory, &headend, NULL), TOB_OK);
         assert_int_equal(tob_batch_add_headend(builder, id, "", "k", &(tob_headend_sample){.time_unix_ms = 1},
                                                1),
                          0);
@@ -240,11 +241,11 @@ static void a_page_over_the_limit_is_refused(void **state) {
 }
 
 static void delete_client(rig *r, const char *id) {
-    Tobogganing__V1__DeleteClientRequest request = TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT;
+    Tobogganing__V1__ClientId request = TOBOGGANING__V1__CLIENT_ID__INIT;
     ProtobufCMessage *response = NULL;
     request.client_id = (char *)id;
     assert_int_equal(rig_call(r, "/tobogganing.v1.Registry/DeleteClient", &request.base,
-                              &tobogganing__v1__delete_client_response__descriptor, &response, NULL),
+                              &tobogganing__v1__delete_response__descriptor, &response, NULL),
                      TOB_OK);
     protobuf_c_message_free_unpacked(response, NULL);
 }

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ingestd/jwt.h"
@@ -21,12 +20,18 @@
 
 #define NOW UINT64_C(1800000000)
 
-// What every test starts with: a verifier with its own key and a JWKS file of an EC and an RSA key.
+#define RFC_7515_A3                                                                                          \
+    "{\"kty\": \"EC\", \"crv\": \"P-256\","                                                                  \
+    " \"x\": \"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","                                               \
+    " \"y\": \"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\","                                               \
+    " \"d\": \"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI\"}"
+
+// What every test starts with: a verifier with a key of its own and a JWKS file of an EC and an RSA key.
 typedef struct fixture {
     char dir[64];
-    char own_path[96];
     char jwks_path[96];
-    cjose_jwk_t *own; // as in the file
+    char *own_text;   // our own key
+    cjose_jwk_t *own; // the same
     cjose_jwk_t *ec;  // kid "ec-1"
     cjose_jwk_t *rsa; // kid "rsa-1"
     tob_jwt *jwt;
@@ -65,35 +70,46 @@ static int free_rsa(void **state) {
     return 0;
 }
 
-static tob_jwt *new_ok(const fixture *f) {
+static void set_own(tob_jwt *jwt, const char *text) {
+    tob_jwt_own_key key = {.private_jwk = text, .signs = true};
+    assert_int_equal(tob_jwt_set_own(jwt, &key, 1), TOB_OK);
+}
+
+static tob_jwt *new_with(const fixture *f, const char *issuer, const char *audience) {
     tob_jwt *jwt = NULL;
     char problem[TOB_JWT_PROBLEM_BYTES] = "";
-    tob_jwt_options options = {.issuer_key_path = f->own_path, .jwks_path = f->jwks_path};
+    tob_jwt_options options = {.jwks_path = f->jwks_path, .jwks_issuer = issuer, .jwks_audience = audience};
     tob_error err = tob_jwt_new(&options, problem, &jwt);
     if (err) {
         fail_msg("%s: %s", tob_error_string(err), problem);
     }
+    set_own(jwt, f->own_text);
     return jwt;
+}
+
+static cjose_jwk_t *jwk_of(const char *text) {
+    json_t *json = json_loads(text, 0, NULL);
+    cjose_jwk_t *jwk = cjose_jwk_import_json(json, NULL);
+    json_decref(json);
+    return jwk;
 }
 
 static int set_up(void **state) {
     fixture *f = calloc(1, sizeof(*f));
+    char kid[TOB_JWT_KID_BYTES];
     snprintf(f->dir, sizeof(f->dir), "%s/tob-jwt-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!mkdtemp(f->dir)) {
         return -1;
     }
-    snprintf(f->own_path, sizeof(f->own_path), "%s/issuer-key.jwk", f->dir);
     snprintf(f->jwks_path, sizeof(f->jwks_path), "%s/jwks.json", f->dir);
     f->rsa = shared_rsa;
     f->ec = cjose_jwk_create_EC_random(CJOSE_JWK_EC_P_256, NULL);
-    if (!f->ec || !cjose_jwk_set_kid(f->ec, "ec-1", 4, NULL)) {
+    if (!f->ec || !cjose_jwk_set_kid(f->ec, "ec-1", 4, NULL) || tob_jwt_make_key(&f->own_text, kid)) {
         return -1;
     }
+    f->own = jwk_of(f->own_text);
     write_jwks(f, "", true, true);
-    f->jwt = new_ok(f);
-    json_t *file = json_load_file(f->own_path, 0, NULL);
-    f->own = cjose_jwk_import_json(file, NULL);
-    json_decref(file);
+    f->jwt = new_with(f, NULL, NULL);
     *state = f;
     return f->own ? 0 : -1;
 }
@@ -103,7 +119,7 @@ static int tear_down(void **state) {
     tob_jwt_free(f->jwt);
     cjose_jwk_release(f->own);
     cjose_jwk_release(f->ec);
-    unlink(f->own_path);
+    free(f->own_text);
     unlink(f->jwks_path);
     int failed = rmdir(f->dir);
     free(f);
@@ -140,23 +156,30 @@ static char *own_header(const fixture *f, const char *more) {
     return text;
 }
 
-static void assert_accepted(const fixture *f, const char *token, const char *sub) {
-    char got[TOB_MAX_ID_BYTES + 1] = "";
+static void assert_accepted_at(const fixture *f, const char *token, const char *sub, uint64_t now) {
+    tob_jwt_claims got = {.sub = ""};
     const char *reason = "";
     for (int i = 0; i < 2; i++) { // the second time from the cache
-        tob_error err = tob_jwt_verify(f->jwt, token, strlen(token), NOW, got, &reason);
+        tob_error err = tob_jwt_verify(f->jwt, token, strlen(token), now, &got, &reason);
         if (err) {
             fail_msg("%s: %s", token, reason);
         }
-        assert_string_equal(got, sub);
+        assert_string_equal(got.sub, sub);
     }
+    assert_true(tob_jwt_cached(f->jwt, token, strlen(token), now, &got));
+    assert_string_equal(got.sub, sub);
 }
 
-static void assert_refused_bytes(const fixture *f, const char *token, size_t len, const char *why) {
-    char got[TOB_MAX_ID_BYTES + 1] = "untouched";
+static void assert_accepted(const fixture *f, const char *token, const char *sub) {
+    assert_accepted_at(f, token, sub, NOW);
+}
+
+static void assert_refused_bytes_at(const fixture *f, const char *token, size_t len, const char *why,
+                                    uint64_t now) {
+    tob_jwt_claims got = {.sub = "untouched"};
     for (int i = 0; i < 2; i++) {
         const char *reason = NULL;
-        tob_error err = tob_jwt_verify(f->jwt, token, len, NOW, got, &reason);
+        tob_error err = tob_jwt_verify(f->jwt, token, len, now, &got, &reason);
         if (err != TOB_UNAUTHENTICATED) {
             fail_msg("accepted: %s", token);
         }
@@ -164,8 +187,17 @@ static void assert_refused_bytes(const fixture *f, const char *token, size_t len
         if (!strstr(reason, why)) {
             fail_msg("%s: \"%s\" instead of \"%s\"", token, reason, why);
         }
-        assert_string_equal(got, "untouched");
+        assert_string_equal(got.sub, "untouched");
     }
+    assert_false(tob_jwt_cached(f->jwt, token, len, now, &got));
+}
+
+static void assert_refused_bytes(const fixture *f, const char *token, size_t len, const char *why) {
+    assert_refused_bytes_at(f, token, len, why, NOW);
+}
+
+static void assert_refused_at(const fixture *f, const char *token, const char *why, uint64_t now) {
+    assert_refused_bytes_at(f, token, strlen(token), why, now);
 }
 
 static void assert_refused(const fixture *f, const char *token, const char *why) {
@@ -190,35 +222,38 @@ static char *assemble(const char *a, const char *b, const char *c) {
     return token;
 }
 
+static char *sign_ok(const fixture *f, const char *sub) {
+    char *token = NULL, kid[TOB_JWT_KID_BYTES];
+    assert_int_equal(tob_jwt_sign(f->jwt, sub, NOW, 3600, &token, kid), TOB_OK);
+    return token;
+}
+
 static void our_own_tokens_are_accepted_until_they_expire(void **state) {
     fixture *f = *state;
-    char *token = NULL;
-    assert_int_equal(tob_jwt_sign(f->jwt, "headend-1", NOW, 3600, &token), TOB_OK);
+    char *token = sign_ok(f, "headend-1");
     assert_accepted(f, token, "headend-1");
-    char sub[TOB_MAX_ID_BYTES + 1];
-    const char *reason = NULL;
-    size_t n = strlen(token);
-    assert_int_equal(tob_jwt_verify(f->jwt, token, n, NOW + 3659, sub, &reason), TOB_OK);
-    assert_int_equal(tob_jwt_verify(f->jwt, token, n, NOW + 3660, sub, &reason), TOB_UNAUTHENTICATED);
-    assert_string_equal(reason, "the token has expired");
+    assert_accepted_at(f, token, "headend-1", NOW + 3659);
+    assert_refused_at(f, token, "the token has expired", NOW + 3660);
     free(token);
 }
 
 static void our_own_tokens_hold_what_they_should(void **state) {
     fixture *f = *state;
-    char *token = NULL;
-    assert_int_equal(tob_jwt_sign(f->jwt, "headend-1", NOW, 3600, &token), TOB_OK);
+    char *token = NULL, kid[TOB_JWT_KID_BYTES];
+    assert_int_equal(tob_jwt_sign(f->jwt, "headend-1", NOW, 3600, &token, kid), TOB_OK);
     cjose_jws_t *jws = cjose_jws_import(token, strlen(token), NULL);
     assert_true(cjose_jws_verify(jws, f->own, NULL));
     cjose_header_t *header = cjose_jws_get_protected(jws);
     assert_string_equal(cjose_header_get(header, "alg", NULL), "ES256");
     assert_string_equal(cjose_header_get(header, "typ", NULL), "JWT");
     assert_string_equal(cjose_header_get(header, "kid", NULL), cjose_jwk_get_kid(f->own, NULL));
+    assert_string_equal(kid, cjose_jwk_get_kid(f->own, NULL));
     uint8_t *text = NULL;
     size_t n = 0;
     assert_true(cjose_jws_get_plaintext(jws, &text, &n, NULL));
     json_t *claims = json_loadb((char *)text, n, 0, NULL);
     assert_string_equal(json_string_value(json_object_get(claims, "iss")), "tobogganing");
+    assert_string_equal(json_string_value(json_object_get(claims, "aud")), "tobogganing");
     assert_string_equal(json_string_value(json_object_get(claims, "sub")), "headend-1");
     assert_int_equal(json_integer_value(json_object_get(claims, "iat")), NOW);
     assert_int_equal(json_integer_value(json_object_get(claims, "exp")), NOW + 3600);
@@ -227,42 +262,61 @@ static void our_own_tokens_hold_what_they_should(void **state) {
     free(token);
 }
 
-static void the_issuer_key_is_private_and_stays(void **state) {
+static void a_verified_token_tells_when_it_was_issued(void **state) {
     fixture *f = *state;
-    struct stat st;
-    assert_int_equal(stat(f->own_path, &st), 0);
-    assert_int_equal(st.st_mode & 0777, 0600);
-    char *token = NULL;
-    assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 60, &token), TOB_OK);
-    tob_jwt_free(f->jwt);
-    f->jwt = new_ok(f);
+    char *token = sign_ok(f, "h");
+    tob_jwt_claims got;
+    const char *reason = NULL;
+    for (int i = 0; i < 2; i++) {
+        got.iat_unix_s = 7;
+        assert_int_equal(tob_jwt_verify(f->jwt, token, strlen(token), NOW, &got, &reason), TOB_OK);
+        assert_true(got.iat_unix_s == NOW);
+    }
+    assert_true(tob_jwt_cached(f->jwt, token, strlen(token), NOW, &got) && got.iat_unix_s == NOW);
+    free(token);
+    static const char *const without[] = {"", ",\"iat\":0", ",\"iat\":-5"};
+    for (size_t i = 0; i < 3; i++) {
+        char claims[128];
+        snprintf(claims, sizeof(claims), "{\"sub\":\"h\",\"exp\":1900000000%s}", without[i]);
+        token = token_of(f->ec, "{\"alg\":\"ES256\",\"kid\":\"ec-1\"}", claims);
+        assert_int_equal(tob_jwt_verify(f->jwt, token, strlen(token), NOW, &got, &reason), TOB_OK);
+        assert_true(got.iat_unix_s == 0);
+        free(token);
+    }
+}
+
+static void a_token_that_nobody_verified_is_not_remembered(void **state) {
+    fixture *f = *state;
+    char *token = sign_ok(f, "h");
+    tob_jwt_claims got = {.sub = "untouched"};
+    assert_false(tob_jwt_cached(f->jwt, token, strlen(token), NOW, &got));
+    assert_string_equal(got.sub, "untouched");
     assert_accepted(f, token, "h");
+    assert_false(tob_jwt_cached(f->jwt, token, strlen(token) - 1, NOW, &got));
+    assert_false(tob_jwt_cached(f->jwt, token, strlen(token), NOW + 3660, &got)); // over
     free(token);
 }
 
 // The key and the thumbprint of its public half as another implementation (Python's hashlib) computes it.
 static void the_kid_is_the_rfc_7638_thumbprint(void **state) {
     fixture *f = *state;
-    tob_jwt_free(f->jwt);
-    write_text(f->own_path, "{\"kty\": \"EC\", \"crv\": \"P-256\","
-                            " \"x\": \"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","
-                            " \"y\": \"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\","
-                            " \"d\": \"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI\"}"); // RFC 7515 A.3
-    assert_int_equal(chmod(f->own_path, 0600), 0);
-    f->jwt = new_ok(f);
-    char *token = NULL;
-    assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 60, &token), TOB_OK);
+    char *text = NULL, *token = NULL, kid[TOB_JWT_KID_BYTES];
+    assert_int_equal(tob_jwt_import_key(RFC_7515_A3, strlen(RFC_7515_A3), &text, kid), TOB_OK);
+    assert_string_equal(kid, "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
+    set_own(f->jwt, text);
+    assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 60, &token, kid), TOB_OK);
+    assert_string_equal(kid, "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
     cjose_jws_t *jws = cjose_jws_import(token, strlen(token), NULL);
-    assert_string_equal(cjose_header_get(cjose_jws_get_protected(jws), "kid", NULL),
-                        "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
+    assert_string_equal(cjose_header_get(cjose_jws_get_protected(jws), "kid", NULL), kid);
     cjose_jws_release(jws);
     free(token);
+    free(text);
 }
 
-static void broken_or_public_issuer_keys_stop_the_start(void **state) {
+static void a_text_that_is_no_private_p_256_key_is_refused(void **state) {
     fixture *f = *state;
     static const char *const texts[] = {
-        "", "{", "[]", "{\"kty\": \"oct\", \"k\": \"AAAA\"}",
+        "", "{", "[]", "{\"kty\": \"oct\", \"k\": \"AAAA\"}", RFC_7515_A3 " x",
         // without d
         "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","
         " \"y\": \"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}",
@@ -270,22 +324,123 @@ static void broken_or_public_issuer_keys_stop_the_start(void **state) {
         "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","
         " \"y\": \"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5b0\", \"d\": "
         "\"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI\"}"};
-    tob_jwt_options options = {.issuer_key_path = f->own_path};
-    char problem[TOB_JWT_PROBLEM_BYTES];
-    tob_jwt *jwt = NULL;
+    char *text = NULL, kid[TOB_JWT_KID_BYTES], *token = sign_ok(f, "h");
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        write_text(f->own_path, texts[i]);
-        assert_int_equal(tob_jwt_new(&options, problem, &jwt), TOB_MALFORMED);
-        assert_non_null(strstr(problem, f->own_path));
-        assert_null(strstr(problem, "jpsQ"));
+        tob_jwt_own_key keys[] = {{.private_jwk = f->own_text}, {.private_jwk = texts[i], .signs = true}};
+        assert_int_equal(tob_jwt_import_key(texts[i], strlen(texts[i]), &text, kid), TOB_MALFORMED);
+        assert_null(text);
+        assert_int_equal(tob_jwt_set_own(f->jwt, keys, 2), TOB_MALFORMED);
     }
-    chmod(f->own_path, 0604);
-    assert_int_equal(tob_jwt_new(&options, problem, &jwt), TOB_PRECONDITION);
-    assert_non_null(strstr(problem, "chmod 600"));
-    options.issuer_key_path = "/nonexistent/issuer-key.jwk";
-    assert_int_equal(tob_jwt_new(&options, problem, &jwt), TOB_IO);
-    assert_non_null(strstr(problem, "/nonexistent/issuer-key.jwk: No such file"));
-    assert_null(jwt);
+    assert_accepted(f, token, "h"); // the old one stays
+    free(token);
+}
+
+static void without_a_key_that_signs_no_token_is_made(void **state) {
+    fixture *f = *state;
+    char *token = NULL, kid[TOB_JWT_KID_BYTES];
+    tob_jwt_own_key key = {.private_jwk = f->own_text};
+    assert_int_equal(tob_jwt_set_own(f->jwt, &key, 1), TOB_OK);
+    assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 60, &token, kid), TOB_PRECONDITION);
+    assert_int_equal(tob_jwt_set_own(f->jwt, NULL, 0), TOB_OK);
+    assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 60, &token, kid), TOB_PRECONDITION);
+    assert_null(token);
+}
+
+static void tokens_of_a_key_that_rotated_are_good_until_it_expires(void **state) {
+    fixture *f = *state;
+    char *text = NULL, kid[TOB_JWT_KID_BYTES], *of_old = sign_ok(f, "h"), signed_by[TOB_JWT_KID_BYTES];
+    assert_accepted(f, of_old, "h");
+    assert_int_equal(tob_jwt_make_key(&text, kid), TOB_OK);
+    tob_jwt_own_key keys[] = {{.private_jwk = text, .signs = true},
+                              {.private_jwk = f->own_text, .expires_unix_ms = (NOW + 100) * 1000}};
+    assert_int_equal(tob_jwt_set_own(f->jwt, keys, 2), TOB_OK);
+    char *of_new = NULL;
+    assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 3600, &of_new, signed_by), TOB_OK);
+    assert_string_equal(signed_by, kid);
+    assert_accepted(f, of_new, "h");
+    assert_accepted_at(f, of_old, "h", NOW + 99);
+    assert_refused_at(f, of_old, "key has expired", NOW + 100); // although it was remembered
+    assert_accepted_at(f, of_new, "h", NOW + 100);
+    free(of_old);
+    free(of_new);
+    free(text);
+}
+
+static void tokens_of_a_key_that_is_gone_or_revoked_are_refused_at_once(void **state) {
+    fixture *f = *state;
+    char *text = NULL, kid[TOB_JWT_KID_BYTES], *token = sign_ok(f, "h");
+    assert_int_equal(tob_jwt_make_key(&text, kid), TOB_OK);
+    assert_accepted(f, token, "h"); // remembered
+    set_own(f->jwt, text);
+    assert_refused(f, token, "kid is not known");
+    tob_jwt_own_key keys[] = {{.private_jwk = text, .signs = true},
+                              {.private_jwk = f->own_text, .expires_unix_ms = 1}};
+    assert_int_equal(tob_jwt_set_own(f->jwt, keys, 2), TOB_OK);
+    assert_refused(f, token, "key has expired");
+    // The file's key of the same name does not stand in for it.
+    char extra[1024], problem[TOB_JWT_PROBLEM_BYTES];
+    char *public = cjose_jwk_to_json(f->own, false, NULL);
+    snprintf(extra, sizeof(extra), "%s,", public);
+    free(public);
+    write_jwks(f, extra, true, true);
+    assert_int_equal(tob_jwt_reload(f->jwt, problem), TOB_OK);
+    assert_refused(f, token, "key has expired");
+    free(token);
+    free(text);
+}
+
+static void there_are_at_most_64_keys_of_our_own(void **state) {
+    fixture *f = *state;
+    tob_jwt_own_key keys[TOB_JWT_MAX_OWN_KEYS + 1];
+    char *texts[TOB_JWT_MAX_OWN_KEYS + 1], kid[TOB_JWT_KID_BYTES];
+    for (size_t i = 0; i <= TOB_JWT_MAX_OWN_KEYS; i++) {
+        assert_int_equal(tob_jwt_make_key(&texts[i], kid), TOB_OK);
+        keys[i] = (tob_jwt_own_key){.private_jwk = texts[i], .signs = i == TOB_JWT_MAX_OWN_KEYS - 1};
+    }
+    assert_int_equal(tob_jwt_set_own(f->jwt, keys, TOB_JWT_MAX_OWN_KEYS + 1), TOB_TOO_LARGE);
+    assert_int_equal(tob_jwt_set_own(f->jwt, keys, TOB_JWT_MAX_OWN_KEYS), TOB_OK);
+    char *token = sign_ok(f, "h");
+    assert_accepted(f, token, "h");
+    free(token);
+    for (size_t i = 0; i <= TOB_JWT_MAX_OWN_KEYS; i++) {
+        free(texts[i]);
+    }
+}
+
+static void the_public_set_has_public_members_only(void **state) {
+    fixture *f = *state;
+    char *text = NULL, kid[TOB_JWT_KID_BYTES], *json = NULL, *token = sign_ok(f, "h");
+    assert_int_equal(tob_jwt_make_key(&text, kid), TOB_OK);
+    tob_jwt_own_key keys[] = {{.private_jwk = text, .signs = true},
+                              {.private_jwk = f->own_text, .expires_unix_ms = NOW * 1000 + 1},
+                              {.private_jwk = RFC_7515_A3, .expires_unix_ms = NOW * 1000}};
+    assert_int_equal(tob_jwt_set_own(f->jwt, keys, 3), TOB_OK);
+    assert_int_equal(tob_jwt_jwks(f->jwt, NOW * 1000, &json), TOB_OK);
+    json_t *set = json_loads(json, JSON_REJECT_DUPLICATES, NULL), *keys_of = json_object_get(set, "keys");
+    assert_int_equal(json_object_size(set), 1);
+    assert_int_equal(json_array_size(keys_of), 2); // not the one that has expired
+    for (size_t i = 0; i < 2; i++) {
+        json_t *key = json_array_get(keys_of, i);
+        static const char *const members[] = {"kty", "EC", "crv", "P-256", "alg", "ES256", "use", "sig"};
+        for (size_t j = 0; j < 8; j += 2) {
+            assert_string_equal(json_string_value(json_object_get(key, members[j])), members[j + 1]);
+        }
+        assert_int_equal(json_object_size(key), 7); // with kid, x and y
+        assert_int_equal(json_string_length(json_object_get(key, "x")), 43);
+        assert_int_equal(json_string_length(json_object_get(key, "y")), 43);
+    }
+    assert_string_equal(json_string_value(json_object_get(json_array_get(keys_of, 0), "kid")), kid);
+    assert_null(strstr(json, "\"d\""));
+    // Whoever has only this set can check our tokens.
+    cjose_jwk_t *public = cjose_jwk_import_json(json_array_get(keys_of, 1), NULL);
+    cjose_jws_t *jws = cjose_jws_import(token, strlen(token), NULL);
+    assert_true(cjose_jws_verify(jws, public, NULL));
+    cjose_jws_release(jws);
+    cjose_jwk_release(public);
+    json_decref(set);
+    free(json);
+    free(token);
+    free(text);
 }
 
 static void tokens_of_the_jwks_files_keys_are_accepted(void **state) {
@@ -410,7 +565,9 @@ static void claims_that_are_not_as_they_should_be_are_refused(void **state) {
         {"{\"sub\":\"h\",\"exp\":1799999940}", "expired"}, // now - leeway
         {"{\"sub\":\"h\",\"exp\":1900000000,\"nbf\":1800000061}", "not valid yet"},
         {"{\"sub\":\"h\",\"exp\":1900000000,\"nbf\":\"0\"}", "nbf"},
+        {"{\"sub\":\"h\",\"exp\":1900000000,\"nbf\":1.5}", "nbf"},
         {"{\"sub\":\"h\",\"exp\":1900000000,\"iat\":\"0\"}", "iat"},
+        {"{\"sub\":\"h\",\"exp\":1900000000,\"iat\":1800000061}", "iat"},
         {"{\"exp\":1900000000}", "sub"},
         {"{\"sub\":\"\",\"exp\":1900000000}", "sub"},
         {"{\"sub\":7,\"exp\":1900000000}", "sub"},
@@ -429,8 +586,9 @@ static void claims_that_are_not_as_they_should_be_are_refused(void **state) {
     snprintf(sub, sizeof(sub), "%0129d", 0);
     refuse_signed(f, f->ec, "{\"alg\":\"ES256\",\"kid\":\"ec-1\"}", claims_until(sub, NOW + 60), "sub");
     // At the edges, they are good.
-    static const char *const good[] = {"{\"sub\":\"h\",\"exp\":1799999941}",
-                                       "{\"sub\":\"h\",\"exp\":9223372036854775807,\"nbf\":1800000060}"};
+    static const char *const good[] = {
+        "{\"sub\":\"h\",\"exp\":1799999941}",
+        "{\"sub\":\"h\",\"exp\":9223372036854775807,\"nbf\":1800000060,\"iat\":1800000060}"};
     for (size_t i = 0; i < 2; i++) {
         char *token = token_of(f->ec, "{\"alg\":\"ES256\",\"kid\":\"ec-1\"}", good[i]);
         assert_accepted(f, token, "h");
@@ -445,6 +603,75 @@ static void our_own_keys_tokens_must_be_of_our_issuer(void **state) {
                   "iss");
     char *token =
         token_of(f->own, own_header(f, ""), "{\"sub\":\"h\",\"exp\":1900000000,\"iss\":\"tobogganing\"}");
+    assert_accepted(f, token, "h"); // of earlier versions, without aud
+    free(token);
+}
+
+static void our_own_keys_tokens_must_be_for_us(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *aud;
+        bool good;
+    } table[] = {{"\"tobogganing\"", true},
+                 {"[\"tobogganing\"]", true},
+                 {"[\"x\",\"tobogganing\"]", true},
+                 {"\"other\"", false},
+                 {"[\"other\"]", false},
+                 {"[]", false},
+                 {"\"Tobogganing\"", false},
+                 {"\"\"", false},
+                 {"null", false},
+                 {"7", false},
+                 {"{}", false},
+                 {"[\"tobogganing\",7]", false},
+                 {"[[\"tobogganing\"]]", false}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char claims[256];
+        snprintf(claims, sizeof(claims),
+                 "{\"sub\":\"h\",\"exp\":1900000000,\"iss\":\"tobogganing\",\"aud\":%s}", table[i].aud);
+        char *token = token_of(f->own, own_header(f, ""), claims);
+        if (table[i].good) {
+            assert_accepted(f, token, "h");
+        } else {
+            assert_refused(f, token, "aud");
+        }
+        free(token);
+    }
+}
+
+static void the_files_keys_tokens_must_be_as_the_options_say(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *more, *why; // NULL: accepted
+    } table[] = {{",\"iss\":\"https://issuer\",\"aud\":\"metrics\"", NULL},
+                 {",\"iss\":\"https://issuer\",\"aud\":[\"a\",\"metrics\"]", NULL},
+                 {",\"aud\":\"metrics\"", "iss"},
+                 {",\"iss\":\"https://issuer/\",\"aud\":\"metrics\"", "iss"},
+                 {",\"iss\":\"tobogganing\",\"aud\":\"metrics\"", "iss"},
+                 {",\"iss\":\"https://issuer\"", "aud"},
+                 {",\"iss\":\"https://issuer\",\"aud\":[]", "aud"},
+                 {",\"iss\":\"https://issuer\",\"aud\":[\"a\",\"b\"]", "aud"},
+                 {",\"iss\":\"https://issuer\",\"aud\":\"tobogganing\"", "aud"}};
+    tob_jwt_free(f->jwt);
+    f->jwt = new_with(f, "https://issuer", "metrics");
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char claims[256];
+        snprintf(claims, sizeof(claims), "{\"sub\":\"h\",\"exp\":1900000000%s}", table[i].more);
+        char *token = token_of(f->ec, "{\"alg\":\"ES256\",\"kid\":\"ec-1\"}", claims);
+        if (table[i].why) {
+            assert_refused(f, token, table[i].why);
+        } else {
+            assert_accepted(f, token, "h");
+        }
+        free(token);
+    }
+    char *own = sign_ok(f, "h"); // ours are as they are
+    assert_accepted(f, own, "h");
+    free(own);
+    tob_jwt_free(f->jwt); // empty options check nothing
+    f->jwt = new_with(f, "", "");
+    char *token = token_of(f->ec, "{\"alg\":\"ES256\",\"kid\":\"ec-1\"}",
+                           "{\"sub\":\"h\",\"exp\":1900000000,\"iss\":\"x\",\"aud\":\"y\"}");
     assert_accepted(f, token, "h");
     free(token);
 }
@@ -546,8 +773,7 @@ static void a_reload_takes_new_keys_and_forgets_old_ones(void **state) {
     fixture *f = *state;
     char problem[TOB_JWT_PROBLEM_BYTES];
     char *token = token_of(f->ec, "{\"alg\":\"ES256\",\"kid\":\"ec-1\"}", claims_until("h", NOW + 60));
-    char *own = NULL;
-    assert_int_equal(tob_jwt_sign(f->jwt, "own", NOW, 60, &own), TOB_OK);
+    char *own = sign_ok(f, "own");
     assert_accepted(f, token, "h");
     write_text(f->jwks_path, "{\"keys\": [");
     assert_int_equal(tob_jwt_reload(f->jwt, problem), TOB_MALFORMED);
@@ -597,12 +823,6 @@ static void key_sets_that_are_not_safe_are_refused(void **state) {
     // Of another use or kind: ignored.
     write_jwks(f, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\"}, {\"kty\":\"EC\",\"use\":\"enc\"},", true, true);
     assert_int_equal(tob_jwt_reload(f->jwt, problem), TOB_OK);
-    char *own = cjose_jwk_to_json(f->own, false, NULL);
-    snprintf(extra, sizeof(extra), "%s,", own);
-    free(own);
-    write_jwks(f, extra, true, true);
-    assert_int_equal(tob_jwt_reload(f->jwt, problem), TOB_MALFORMED);
-    assert_non_null(strstr(problem, "the kid of our own"));
     char *many = calloc(1, 40 * 258 + 64);
     strcpy(many, "{\"keys\":[{\"kty\":\"OKP\"}");
     for (int i = 0; i < 256; i++) {
@@ -626,9 +846,10 @@ typedef struct verifying {
 static void *verify_on(void *user) {
     verifying *v = user;
     for (int i = 0; i < 400; i++) {
-        char sub[TOB_MAX_ID_BYTES + 1] = "";
+        tob_jwt_claims got = {.sub = ""};
         const char *token = v->tokens[i % 8], *reason = NULL;
-        if (tob_jwt_verify(v->f->jwt, token, strlen(token), NOW, sub, &reason) || strcmp(sub, "h") != 0) {
+        if (tob_jwt_verify(v->f->jwt, token, strlen(token), NOW, &got, &reason) ||
+            strcmp(got.sub, "h") != 0) {
             v->wrong = true;
         }
     }
@@ -653,8 +874,10 @@ static void threads_verify_while_keys_are_reloaded(void **state) {
     char problem[TOB_JWT_PROBLEM_BYTES];
     for (int i = 0; i < 50; i++) {
         assert_int_equal(tob_jwt_reload(f->jwt, problem), TOB_OK);
-        char *own = NULL;
-        assert_int_equal(tob_jwt_sign(f->jwt, "h", NOW, 60, &own), TOB_OK);
+        set_own(f->jwt, f->own_text);
+        char *own = sign_ok(f, "h"), *json = NULL;
+        assert_int_equal(tob_jwt_jwks(f->jwt, NOW * 1000, &json), TOB_OK);
+        free(json);
         free(own);
     }
     for (int i = 0; i < 2; i++) {
@@ -672,9 +895,15 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(our_own_tokens_are_accepted_until_they_expire),
         TEST(our_own_tokens_hold_what_they_should),
-        TEST(the_issuer_key_is_private_and_stays),
+        TEST(a_verified_token_tells_when_it_was_issued),
+        TEST(a_token_that_nobody_verified_is_not_remembered),
         TEST(the_kid_is_the_rfc_7638_thumbprint),
-        TEST(broken_or_public_issuer_keys_stop_the_start),
+        TEST(a_text_that_is_no_private_p_256_key_is_refused),
+        TEST(without_a_key_that_signs_no_token_is_made),
+        TEST(tokens_of_a_key_that_rotated_are_good_until_it_expires),
+        TEST(tokens_of_a_key_that_is_gone_or_revoked_are_refused_at_once),
+        TEST(there_are_at_most_64_keys_of_our_own),
+        TEST(the_public_set_has_public_members_only),
         TEST(tokens_of_the_jwks_files_keys_are_accepted),
         TEST(algorithms_other_than_the_keys_are_refused),
         TEST(a_public_key_used_as_an_hmac_secret_is_refused),
@@ -683,6 +912,8 @@ int main(void) {
         TEST(headers_that_are_not_as_they_should_be_are_refused),
         TEST(claims_that_are_not_as_they_should_be_are_refused),
         TEST(our_own_keys_tokens_must_be_of_our_issuer),
+        TEST(our_own_keys_tokens_must_be_for_us),
+        TEST(the_files_keys_tokens_must_be_as_the_options_say),
         TEST(signatures_of_another_length_or_with_zeros_are_refused),
         TEST(a_token_has_one_spelling_only),
         TEST(garbage_and_tokens_over_8_kib_are_refused),

@@ -232,12 +232,12 @@ static void rows_of_a_stretch_come_once_as_they_are_now(void **state) {
 
 static void rows_that_are_gone_come_as_removed(void **state) {
     rig *r = *state;
-    Tobogganing__V1__DeleteClientRequest request = TOBOGGANING__V1__DELETE_CLIENT_REQUEST__INIT;
+    Tobogganing__V1__ClientId request = TOBOGGANING__V1__CLIENT_ID__INIT;
     ProtobufCMessage *response = NULL;
     tob_position from = rig_submit(r, "c-1", 1, 10);
     request.client_id = (char *)"c-1";
     assert_int_equal(rig_call(r, "/tobogganing.v1.Registry/DeleteClient", &request.base,
-                              &tobogganing__v1__delete_client_response__descriptor, &response, NULL),
+                              &tobogganing__v1__delete_response__descriptor, &response, NULL),
                      TOB_OK);
     protobuf_c_message_free_unpacked(response, NULL);
     Tobogganing__V1__ReplayResponse *page = replay(r, rows_view, from, 0);

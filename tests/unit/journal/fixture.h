@@ -12,7 +12,6 @@
 // clang-format on
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "journal/journal.h"
+#include "tests/unit/remove.h"
 
 #define SEGMENT  TOB_JOURNAL_MIN_SEGMENT
 #define MAX_SEEN 4096

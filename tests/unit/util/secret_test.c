@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -68,6 +69,100 @@ static void a_file_has_one_token_a_line_and_comments(void **state) {
     assert_true(match(secrets, "listed"));
     assert_false(match(secrets, "# tokens"));
     tob_secrets_free(secrets);
+}
+
+static void expect_name(tob_secrets *secrets, const char *token, const char *name) {
+    char got[TOB_SECRET_NAME_BYTES] = "untouched";
+    assert_true(tob_secrets_match_named(secrets, token, strlen(token), got));
+    assert_string_equal(got, name);
+}
+
+static void a_token_in_a_file_may_have_a_name_and_a_comment(void **state) {
+    (void)state;
+    static const char text[] = "# who may do what\n"
+                               "first alice\n"
+                               "  second\t bob@example.org  # since May\r\n"
+                               "third # no name\n"
+                               "four#th\n"
+                               "   # nothing\n"
+                               "fifth a.B_c:d@e-9\n";
+    write_file(text, sizeof(text) - 1);
+    tob_secrets *secrets = NULL;
+    assert_int_equal(tob_secrets_new("abc,with blank", path, &secrets), TOB_OK);
+    assert_int_equal(tob_secrets_count(secrets), 7);
+    expect_name(secrets, "first", "alice");
+    expect_name(secrets, "second", "bob@example.org");
+    expect_name(secrets, "third", "token b1e99324");
+    expect_name(secrets, "four#th", "token 0dd0e8b0");
+    expect_name(secrets, "fifth", "a.B_c:d@e-9");
+    expect_name(secrets, "abc", "token ba7816bf"); // FIPS 180
+    assert_true(match(secrets, "with blank"));
+    static const char *const wrong[] = {"first alice", "alice", "second bob@example.org", "#", "nothing", ""};
+    char name[TOB_SECRET_NAME_BYTES] = "untouched";
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_false(tob_secrets_match_named(secrets, wrong[i], strlen(wrong[i]), name));
+        assert_string_equal(name, "untouched");
+    }
+    tob_secrets_free(secrets);
+    char *first = NULL; // what is presented has no name on it
+    assert_int_equal(tob_secret_read_first(NULL, path, &first), TOB_OK);
+    assert_string_equal(first, "first");
+    free(first);
+}
+
+static void of_two_names_for_one_token_the_first_counts(void **state) {
+    (void)state;
+    static const char text[] = "token alice\nother carol\ntoken bob\n";
+    write_file(text, sizeof(text) - 1);
+    tob_secrets *secrets = NULL;
+    assert_int_equal(tob_secrets_new(NULL, path, &secrets), TOB_OK);
+    expect_name(secrets, "token", "alice");
+    tob_secrets_free(secrets);
+}
+
+static void a_line_that_is_no_token_and_name_refuses_the_file(void **state) {
+    (void)state;
+    char long_name[256];
+    snprintf(long_name, sizeof(long_name), "token %065d\n", 0);
+    const char *const lines[] = {"token two names\n", "token n\xc3\xa4me\n", "token na/me\n",
+                                 "token a,b\n",       "token name#\n",       long_name};
+    tob_secrets *secrets = NULL, *kept = NULL;
+    write_file("kept\n", 5);
+    assert_int_equal(tob_secrets_new(NULL, path, &kept), TOB_OK);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char text[300];
+        int n = snprintf(text, sizeof(text), "good alice\n%s", lines[i]);
+        write_file(text, (size_t)n);
+        assert_int_equal(tob_secrets_new(NULL, path, &secrets), TOB_MALFORMED);
+        assert_null(secrets);
+        assert_int_equal(tob_secrets_reload(kept), TOB_MALFORMED);
+        assert_true(match(kept, "kept"));
+        char *first = NULL;
+        assert_int_equal(tob_secret_read_first(NULL, path, &first), TOB_MALFORMED);
+        assert_null(first);
+    }
+    snprintf(long_name, sizeof(long_name), "token %064d\n", 0);
+    write_file(long_name, strlen(long_name));
+    assert_int_equal(tob_secrets_reload(kept), TOB_OK);
+    long_name[6 + 64] = 0;
+    expect_name(kept, "token", long_name + 6);
+    tob_secrets_free(kept);
+}
+
+static void a_file_that_others_may_read_is_told(void **state) {
+    (void)state;
+    static const struct {
+        mode_t mode;
+        bool exposed;
+    } table[] = {{0600, false}, {0400, false}, {0640, true}, {0604, true}, {0620, true}, {0644, true}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        assert_int_equal(chmod(path, table[i].mode), 0);
+        assert_int_equal(tob_secret_file_exposed(path), table[i].exposed);
+    }
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_false(tob_secret_file_exposed(NULL));
+    assert_false(tob_secret_file_exposed(""));
+    assert_false(tob_secret_file_exposed("/nonexistent/tokens"));
 }
 
 static void no_tokens_make_an_empty_set_that_matches_nothing(void **state) {
@@ -259,6 +354,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_is_split_at_commas_and_trimmed),
         cmocka_unit_test(a_file_has_one_token_a_line_and_comments),
+        cmocka_unit_test(a_token_in_a_file_may_have_a_name_and_a_comment),
+        cmocka_unit_test(of_two_names_for_one_token_the_first_counts),
+        cmocka_unit_test(a_line_that_is_no_token_and_name_refuses_the_file),
+        cmocka_unit_test(a_file_that_others_may_read_is_told),
         cmocka_unit_test(no_tokens_make_an_empty_set_that_matches_nothing),
         cmocka_unit_test(a_missing_file_is_not_found),
         cmocka_unit_test(reload_takes_new_tokens_and_drops_old_ones),

@@ -129,6 +129,32 @@ static void one_credential_is_sent_once_and_several_one_for_each(void **state) {
     assert_int_equal(tob_batch_client_series(f->builder) + tob_batch_headend_series(f->builder), 0);
 }
 
+static void peers_are_one_for_each_series_and_so_are_credentials_then(void **state) {
+    fixture *f = *state;
+    tob_client_sample samples[2] = {{.time_unix_ms = 1, .present = 1}, {.time_unix_ms = 2, .present = 3}};
+    tob_headend_sample gauge = {.time_unix_ms = 1, .present = 1};
+    char peer[32] = "192.0.2.1";
+    assert_int_equal(tob_batch_add_client(f->builder, "c-0", "k1", false, samples, 1), TOB_OK); // our own
+    tob_batch_set_peer(f->builder, peer);
+    assert_int_equal(tob_batch_add_client(f->builder, "c-1", "k1", false, samples, 2), TOB_OK); // two series
+    strcpy(peer, "2001:db8::1"); // it was copied
+    assert_int_equal(tob_batch_add_headend(f->builder, "h-1", NULL, "k1", &gauge, 1), TOB_OK);
+    round_trip(f);
+    assert_int_equal(f->request->n_peers, 4);
+    assert_int_equal(f->request->n_credentials, 4);
+    assert_string_equal(f->request->peers[0], "");
+    assert_string_equal(f->request->peers[1], "192.0.2.1");
+    assert_string_equal(f->request->peers[2], "192.0.2.1");
+    assert_string_equal(f->request->peers[3], "2001:db8::1");
+    assert_string_equal(f->request->credentials[3], "k1");
+    tob_batch_clear(f->builder);
+    tob_batch_set_peer(f->builder, NULL);
+    assert_int_equal(tob_batch_add_client(f->builder, "c-0", "k1", false, samples, 1), TOB_OK);
+    round_trip(f);
+    assert_int_equal(f->request->n_peers, 0);
+    assert_int_equal(f->request->n_credentials, 1);
+}
+
 static void the_series_over_the_limit_is_refused_and_the_batch_stays(void **state) {
     fixture *f = *state;
     tob_client_sample sample = {.time_unix_ms = 1};
@@ -266,6 +292,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(headend_samples_come_back_as_they_were, setup, teardown),
         cmocka_unit_test_setup_teardown(samples_with_other_metrics_become_another_series, setup, teardown),
         cmocka_unit_test_setup_teardown(one_credential_is_sent_once_and_several_one_for_each, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(peers_are_one_for_each_series_and_so_are_credentials_then, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_series_over_the_limit_is_refused_and_the_batch_stays, setup,
                                         teardown),
