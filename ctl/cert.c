@@ -26,7 +26,7 @@ static size_t split_names(char *list, char *names[MAX_NAMES + 1]) {
 
 static int print_issued(const tob_ctl_session *session, tob_ctl_issue *issue,
                         const Tobogganing__V1__IssuedCertificate *issued) {
-    char at[TOB_CTL_TIME_BYTES];
+    char at[TOB_TIME_TEXT_BYTES];
     tob_ctl_stdout to = session->json ? TOB_CTL_STDOUT_JSON : TOB_CTL_STDOUT_FREE;
     int status = tob_ctl_issue_write(issue, issued, to);
     if (session->json) {

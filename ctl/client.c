@@ -136,16 +136,11 @@ static int rotate_key(const tob_ctl_command *self, int argc, char **argv) {
         return status;
     }
     Tobogganing__V1__RotateClientKeyRequest request = TOBOGGANING__V1__ROTATE_CLIENT_KEY_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
     request.client_id = id;
     request.grace_s = (grace_ms + 999) / 1000;
-    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "RotateClientKey", &request.base,
-                         &tobogganing__v1__rotate_client_key_response__descriptor, TOB_OK, &response);
-    if (status == 0) {
-        status = print_rotated(&session, response);
-    }
-    tob_ctl_free_secret(response);
-    return status;
+    return tob_ctl_ask_and_print(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "RotateClientKey",
+                                 &request.base, &tobogganing__v1__rotate_client_key_response__descriptor,
+                                 print_rotated);
 }
 
 static const tob_ctl_command commands[] = {

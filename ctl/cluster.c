@@ -76,7 +76,7 @@ static const tob_ctl_id_command deletion = {
 };
 
 static int print_cluster(const tob_ctl_session *session, const ProtobufCMessage *response) {
-    char at[TOB_CTL_TIME_BYTES];
+    char at[TOB_TIME_TEXT_BYTES];
     const Tobogganing__V1__Cluster *cluster = (const Tobogganing__V1__Cluster *)response;
     if (session->json) {
         return tob_ctl_print_json(tob_ctl_json(response));
@@ -112,16 +112,10 @@ static int heartbeat(const tob_ctl_command *self, int argc, char **argv) {
         return status;
     }
     Tobogganing__V1__HeartbeatClusterRequest request = TOBOGGANING__V1__HEARTBEAT_CLUSTER_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
     request.cluster_id = id;
     request.client_count = client_count;
-    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "HeartbeatCluster", &request.base,
-                         &tobogganing__v1__cluster__descriptor, TOB_OK, &response);
-    if (status == 0) {
-        status = print_cluster(&session, response);
-    }
-    protobuf_c_message_free_unpacked(response, NULL);
-    return status;
+    return tob_ctl_ask_and_print(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "HeartbeatCluster",
+                                 &request.base, &tobogganing__v1__cluster__descriptor, print_cluster);
 }
 
 static const tob_ctl_command commands[] = {

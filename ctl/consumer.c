@@ -22,12 +22,17 @@ static json_t *row_json(const Tobogganing__V1__Consumer *consumer) {
                      (json_int_t)consumer->lease_ms);
 }
 
-static int print_table(const Tobogganing__V1__ListConsumersResponse *response) {
+static int print_list(const tob_ctl_session *session, const ProtobufCMessage *answer) {
+    const Tobogganing__V1__ListConsumersResponse *response =
+        (const Tobogganing__V1__ListConsumersResponse *)answer;
     static const tob_ctl_column columns[] = {
         {"CONSUMER", "name"},           {"SEGMENT", "segment"}, {"OFFSET", "offset"},
         {"BEHIND, BYTES", "lag_bytes"}, {"HOLDER", "holder"},   {"LEASE, MS", "lease_ms"},
     };
     tob_ctl_table table = {.columns = columns, .column_count = sizeof(columns) / sizeof(columns[0])};
+    if (session->json) {
+        return tob_ctl_print_json(tob_ctl_json(answer));
+    }
     json_t *rows = json_array();
     for (size_t i = 0; rows && i < response->n_consumers; i++) {
         if (json_array_append_new(rows, row_json(response->consumers[i]))) {
@@ -52,15 +57,8 @@ static int list(const tob_ctl_command *self, int argc, char **argv) {
         return status;
     }
     Tobogganing__V1__ListConsumersRequest request = TOBOGGANING__V1__LIST_CONSUMERS_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
-    status = tob_ctl_ask(&session, &command, TOB_CTL_CLUSTER, SERVICE "ListConsumers", &request.base,
-                         &tobogganing__v1__list_consumers_response__descriptor, TOB_OK, &response);
-    if (status == 0) {
-        status = session.json ? tob_ctl_print_json(tob_ctl_json(response))
-                              : print_table((const Tobogganing__V1__ListConsumersResponse *)response);
-    }
-    protobuf_c_message_free_unpacked(response, NULL);
-    return status;
+    return tob_ctl_ask_and_print(&session, &command, TOB_CTL_CLUSTER, SERVICE "ListConsumers", &request.base,
+                                 &tobogganing__v1__list_consumers_response__descriptor, print_list);
 }
 
 static void print_forgotten(const char *name, const ProtobufCMessage *response) {

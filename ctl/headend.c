@@ -128,17 +128,11 @@ static int token(const tob_ctl_command *self, int argc, char **argv) {
         return status;
     }
     Tobogganing__V1__IssueHeadendTokenRequest request = TOBOGGANING__V1__ISSUE_HEADEND_TOKEN_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
     request.headend_id = id;
     request.ttl_s = ttl_ms / 1000;
-    status =
-        tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "IssueHeadendToken", &request.base,
-                    &tobogganing__v1__issue_headend_token_response__descriptor, TOB_OK, &response);
-    if (status == 0) {
-        status = print_token(&session, response);
-    }
-    tob_ctl_free_secret(response);
-    return status;
+    return tob_ctl_ask_and_print(&session, &command, TOB_CTL_ADMIN, TOB_CTL_SERVICE "IssueHeadendToken",
+                                 &request.base, &tobogganing__v1__issue_headend_token_response__descriptor,
+                                 print_token);
 }
 
 static const tob_ctl_command commands[] = {

@@ -58,7 +58,7 @@ static void print_place(const char *what, const Tobogganing__V1__Position *place
 }
 
 static void print_journal(const health *h) {
-    char made[TOB_CTL_TIME_BYTES];
+    char made[TOB_TIME_TEXT_BYTES];
     printf("Journal\n");
     print_place("oldest", h->journal_oldest);
     print_place("end", h->journal_end);
@@ -73,7 +73,7 @@ static void print_journal(const health *h) {
 }
 
 static void print_all(const health *h, const char *server) {
-    char started[TOB_CTL_TIME_BYTES];
+    char started[TOB_TIME_TEXT_BYTES];
     printf("ingestd at %s: ", server);
     print_status_line(h);
     printf("  version              %s\n", h->version);

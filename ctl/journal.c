@@ -50,7 +50,7 @@ int tob_ctl_journal_read(const char *dir, tob_ctl_journal_records *records, tob_
 }
 
 const char *tob_ctl_journal_range(const tob_verify_hole *hole, char to[TOB_CTL_JOURNAL_RANGE_BYTES]) {
-    char from[TOB_CTL_TIME_BYTES], until[TOB_CTL_TIME_BYTES];
+    char from[TOB_TIME_TEXT_BYTES], until[TOB_TIME_TEXT_BYTES];
     tob_ctl_time(hole->before_unix_ms, from);
     tob_ctl_time(hole->after_unix_ms, until);
     if (*from && *until) {

@@ -13,7 +13,7 @@ typedef struct printing {
 
 static void print_record(void *user, tob_position at, const tob_ctl_record *r) {
     printing *p = user;
-    char received[TOB_CTL_TIME_BYTES], boot[20] = "";
+    char received[TOB_TIME_TEXT_BYTES], boot[20] = "";
     if (tob_position_compare(at, p->last) <= 0) {
         return;
     }

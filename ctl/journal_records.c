@@ -336,20 +336,7 @@ size_t tob_ctl_make_filler(uint64_t unix_ms, size_t n, uint8_t to[TOB_REPAIR_FIL
     return at;
 }
 
-tob_error tob_ctl_make_head(void *user, tob_position at, tob_buffer *to) {
-    tob_ctl_journal_records *r = user;
-    Tobogganing__V1__CheckpointRecord record = TOBOGGANING__V1__CHECKPOINT_RECORD__INIT;
-    Tobogganing__V1__Position position = TOBOGGANING__V1__POSITION__INIT;
-    ProtobufCMessage *message = NULL;
-    uint8_t *bytes = NULL;
-    tob_arena_clear(r->arena);
-    // That of another checkpoint, if there is one, for its totals; none of it at all is a head with none.
-    tob_error err = tob_arena_unpack(r->arena, &tobogganing__v1__checkpoint_head__descriptor, r->head.data,
-                                     r->head.len, &message);
-    if (err) {
-        return err;
-    }
-    Tobogganing__V1__CheckpointHead *head = (Tobogganing__V1__CheckpointHead *)message;
+static tob_error put_consumers(const tob_ctl_journal_records *r, Tobogganing__V1__CheckpointHead *head) {
     Tobogganing__V1__ConsumerPosition *consumers =
         tob_arena_alloc(r->arena, (r->consumer_count + 1) * sizeof(*consumers));
     Tobogganing__V1__ConsumerPosition **pointers =
@@ -374,6 +361,27 @@ tob_error tob_ctl_make_head(void *user, tob_position at, tob_buffer *to) {
         head->n_consumers++;
     }
     head->consumers = pointers;
+    return TOB_OK;
+}
+
+tob_error tob_ctl_make_head(void *user, tob_position at, tob_buffer *to) {
+    tob_ctl_journal_records *r = user;
+    Tobogganing__V1__CheckpointRecord record = TOBOGGANING__V1__CHECKPOINT_RECORD__INIT;
+    Tobogganing__V1__Position position = TOBOGGANING__V1__POSITION__INIT;
+    ProtobufCMessage *message = NULL;
+    uint8_t *bytes = NULL;
+    tob_arena_clear(r->arena);
+    // That of another checkpoint, if there is one, for its totals; none of it at all is a head with none.
+    tob_error err = tob_arena_unpack(r->arena, &tobogganing__v1__checkpoint_head__descriptor, r->head.data,
+                                     r->head.len, &message);
+    if (err) {
+        return err;
+    }
+    Tobogganing__V1__CheckpointHead *head = (Tobogganing__V1__CheckpointHead *)message;
+    err = put_consumers(r, head);
+    if (err) {
+        return err;
+    }
     position.segment = at.segment;
     position.offset = at.offset;
     head->position = &position;

@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ctl/command.h"
@@ -36,7 +35,7 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 // The text of one cell; `room` is for those that must be formatted.
-static const char *cell(const json_t *object, const char *field, char room[TOB_CTL_TIME_BYTES]) {
+static const char *cell(const json_t *object, const char *field, char room[TOB_TIME_TEXT_BYTES]) {
     const json_t *value = json_object_get(object, field);
     const char *text = json_string_value(value);
     if (json_is_integer(value)) {
@@ -47,7 +46,7 @@ static const char *cell(const json_t *object, const char *field, char room[TOB_C
         } else if (ends_with(field, "_unix_s")) {
             tob_ctl_time(number * 1000, room);
         } else {
-            snprintf(room, TOB_CTL_TIME_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+            snprintf(room, TOB_TIME_TEXT_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         }
     } else if (json_is_boolean(value)) {
         text = json_is_true(value) ? "yes" : "no";
@@ -62,7 +61,7 @@ static void print_cell(const tob_ctl_table *table, size_t column, const char *te
 }
 
 void tob_ctl_print_page(tob_ctl_table *table, const json_t *objects) {
-    char room[TOB_CTL_TIME_BYTES];
+    char room[TOB_TIME_TEXT_BYTES];
     const json_t *object = NULL;
     size_t row = 0;
     bool first = table->widths[0] == 0;
@@ -101,7 +100,7 @@ static void print_name(const char *field) {
 }
 
 void tob_ctl_print_object(const json_t *object) {
-    char room[TOB_CTL_TIME_BYTES];
+    char room[TOB_TIME_TEXT_BYTES];
     const char *field = NULL, *text = NULL;
     json_t *value = NULL;
     json_object_foreach((json_t *)object, field, value) {
@@ -142,14 +141,9 @@ void tob_ctl_print_quoted(const char *text) {
     putchar('\'');
 }
 
-const char *tob_ctl_time(uint64_t unix_ms, char to[TOB_CTL_TIME_BYTES]) {
-    time_t seconds = (time_t)(unix_ms / 1000);
-    struct tm tm;
+const char *tob_ctl_time(uint64_t unix_ms, char to[TOB_TIME_TEXT_BYTES]) {
     to[0] = 0;
-    if (unix_ms && gmtime_r(&seconds, &tm)) {
-        strftime(to, TOB_CTL_TIME_BYTES, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    }
-    return to;
+    return unix_ms ? tob_time_text(unix_ms / 1000 * 1000, to) : to;
 }
 
 int tob_ctl_finish(int status) {

@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "report/message_json.h"
 #include "util/options.h"
 
 #define TOB_CTL_MAX_COLUMNS 10
-#define TOB_CTL_TIME_BYTES  32
 
 // The option --json; target: bool.
 #define TOB_CTL_JSON_OPTION(target_)                                                                         \
@@ -54,8 +54,8 @@ void tob_ctl_progress(const char *format, ...) TOB_PRINTF(1, 2);
 // tob_ctl_print_quoted prints a text in single quotes, as one word for a shell.
 void tob_ctl_print_quoted(const char *text);
 
-// tob_ctl_time formats Unix milliseconds as RFC 3339 in UTC ("2026-11-22T10:00:00Z"); "" for 0. Returns `to`.
-const char *tob_ctl_time(uint64_t unix_ms, char to[TOB_CTL_TIME_BYTES]);
+// tob_ctl_time is tob_time_text to the second, for people; "" for 0. Returns `to`.
+const char *tob_ctl_time(uint64_t unix_ms, char to[TOB_TIME_TEXT_BYTES]);
 
 // tob_ctl_finish flushes stdout: returns `status`, or 1 after printing why when that failed.
 int tob_ctl_finish(int status);

@@ -95,7 +95,7 @@ void tob_ctl_print_deleted(const char *id, const ProtobufCMessage *response) {
 }
 
 void tob_ctl_print_revoked(const char *id, const ProtobufCMessage *response) {
-    char at[TOB_CTL_TIME_BYTES];
+    char at[TOB_TIME_TEXT_BYTES];
     uint64_t since = 0;
     const ProtobufCFieldDescriptor *field = tob_ctl_field(response->descriptor, "revoked_unix_ms");
     memcpy(&since, (const char *)response + field->offset, sizeof(since));

@@ -126,6 +126,19 @@ int tob_ctl_ask(tob_ctl_session *session, const tob_command *command, tob_ctl_cr
     return status;
 }
 
+int tob_ctl_ask_and_print(tob_ctl_session *session, const tob_command *command, tob_ctl_credential credential,
+                          const char *method, const ProtobufCMessage *request,
+                          const ProtobufCMessageDescriptor *response_type,
+                          int (*print)(const tob_ctl_session *session, const ProtobufCMessage *response)) {
+    ProtobufCMessage *response = NULL;
+    int status = tob_ctl_ask(session, command, credential, method, request, response_type, TOB_OK, &response);
+    if (status == 0) {
+        status = print(session, response);
+    }
+    tob_ctl_free_secret(response);
+    return status;
+}
+
 static void wipe(ProtobufCMessage *message);
 
 // `at` points to one value as protobuf-c keeps it.

@@ -89,6 +89,14 @@ TOB_MUST_USE int tob_ctl_ask(tob_ctl_session *session, const tob_command *comman
                              const ProtobufCMessage *request, const ProtobufCMessageDescriptor *response_type,
                              tob_error accept, ProtobufCMessage **ret);
 
+// tob_ctl_ask_and_print is tob_ctl_ask, and then `print`, which returns the exit status. The answer is wiped: it may have a
+// key or a token.
+TOB_MUST_USE int
+tob_ctl_ask_and_print(tob_ctl_session *session, const tob_command *command, tob_ctl_credential credential,
+                      const char *method, const ProtobufCMessage *request,
+                      const ProtobufCMessageDescriptor *response_type,
+                      int (*print)(const tob_ctl_session *session, const ProtobufCMessage *response));
+
 // tob_ctl_free_secret frees an answer after wiping its texts and bytes: one that has a key or a token. NULL is fine.
 void tob_ctl_free_secret(ProtobufCMessage *message);
 

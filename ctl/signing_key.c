@@ -41,15 +41,9 @@ static int rotate(const tob_ctl_command *self, int argc, char **argv) {
         return status;
     }
     Tobogganing__V1__RotateSigningKeyRequest request = TOBOGGANING__V1__ROTATE_SIGNING_KEY_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
     request.overlap_s = overlap_ms / 1000;
-    status = tob_ctl_ask(&session, &command, TOB_CTL_ADMIN, SERVICE "Rotate", &request.base,
-                         &tobogganing__v1__signing_key__descriptor, TOB_OK, &response);
-    if (status == 0) {
-        status = print_rotated(&session, response);
-    }
-    protobuf_c_message_free_unpacked(response, NULL);
-    return status;
+    return tob_ctl_ask_and_print(&session, &command, TOB_CTL_ADMIN, SERVICE "Rotate", &request.base,
+                                 &tobogganing__v1__signing_key__descriptor, print_rotated);
 }
 
 static int print_keys(const tob_ctl_session *session, const ProtobufCMessage *response) {
@@ -79,28 +73,16 @@ static int print_jwks(const tob_ctl_session *session, const ProtobufCMessage *re
     return tob_ctl_finish(0);
 }
 
-static int ask(const tob_command *command, tob_ctl_session *session, tob_ctl_credential credential,
-               const char *method, const ProtobufCMessage *request,
-               const ProtobufCMessageDescriptor *response_type,
-               int (*print)(const tob_ctl_session *session, const ProtobufCMessage *response)) {
-    ProtobufCMessage *response = NULL;
-    int status = tob_ctl_ask(session, command, credential, method, request, response_type, TOB_OK, &response);
-    if (status == 0) {
-        status = print(session, response);
-    }
-    protobuf_c_message_free_unpacked(response, NULL);
-    return status;
-}
-
 static int list(const tob_ctl_command *self, int argc, char **argv) {
     tob_ctl_session session = {.client = NULL};
     const tob_option options[] = {TOB_CTL_ADMIN_OPTIONS(&session)};
     const tob_command command = {TOB_CTL_COMMAND(self), TOB_CTL_OPTIONS(options)};
     Tobogganing__V1__ListSigningKeysRequest request = TOBOGGANING__V1__LIST_SIGNING_KEYS_REQUEST__INIT;
     int status = tob_ctl_parse(&command, argc, argv, NULL);
-    return status >= 0 ? status
-                       : ask(&command, &session, TOB_CTL_ADMIN, SERVICE "List", &request.base,
-                             &tobogganing__v1__list_signing_keys_response__descriptor, print_keys);
+    return status >= 0
+               ? status
+               : tob_ctl_ask_and_print(&session, &command, TOB_CTL_ADMIN, SERVICE "List", &request.base,
+                                       &tobogganing__v1__list_signing_keys_response__descriptor, print_keys);
 }
 
 static int jwks(const tob_ctl_command *self, int argc, char **argv) {
@@ -114,8 +96,8 @@ static int jwks(const tob_ctl_command *self, int argc, char **argv) {
     Tobogganing__V1__GetJwksRequest request = TOBOGGANING__V1__GET_JWKS_REQUEST__INIT;
     int status = tob_ctl_parse(&command, argc, argv, NULL);
     return status >= 0 ? status
-                       : ask(&command, &session, TOB_CTL_NONE, SERVICE "GetJwks", &request.base,
-                             &tobogganing__v1__jwks__descriptor, print_jwks);
+                       : tob_ctl_ask_and_print(&session, &command, TOB_CTL_NONE, SERVICE "GetJwks",
+                                               &request.base, &tobogganing__v1__jwks__descriptor, print_jwks);
 }
 
 static const tob_ctl_id_command revoke = {

@@ -18,11 +18,11 @@ static tob_error see_entry(void *user, const tob_registry_audit_entry *entry) {
     }
     row->number = entry->number;
     row->at_unix_ms = entry->at_unix_ms;
-    row->who = tob_registry_page_text(page, entry->who);
-    row->peer = tob_registry_page_text(page, entry->peer);
-    row->action = tob_registry_page_text(page, entry->action);
-    row->target = tob_registry_page_text(page, entry->target);
-    row->detail = tob_registry_page_text(page, entry->detail);
+    row->who = tob_registry_text(page->arena, entry->who);
+    row->peer = tob_registry_text(page->arena, entry->peer);
+    row->action = tob_registry_text(page->arena, entry->action);
+    row->target = tob_registry_text(page->arena, entry->target);
+    row->detail = tob_registry_text(page->arena, entry->detail);
     return tob_arena_error(page->arena);
 }
 

@@ -15,6 +15,48 @@
 #define ID_FIELD "serial"
 #define WHAT     "certificate"
 
+// ---- rows
+
+typedef struct rows {
+    tob_registry_page page;
+    bool with_pem;
+} rows;
+
+static tob_error take_row(void *user, const tob_registry_certificate *certificate) {
+    rows *to = user;
+    void *row = NULL;
+    size_t bytes = strlen(certificate->serial) + strlen(certificate->subject) +
+                   strlen(certificate->fingerprint) + strlen(certificate->reason);
+    tob_error err = tob_registry_page_row(&to->page, &tobogganing__v1__certificate__descriptor, bytes, &row);
+    if (err) {
+        return err;
+    }
+    Tobogganing__V1__Certificate *c = row;
+    c->serial = tob_registry_text(to->page.arena, certificate->serial);
+    c->type = tob_registry_text(to->page.arena, certificate->type);
+    c->subject = tob_registry_text(to->page.arena, certificate->subject);
+    c->reason = tob_registry_text(to->page.arena, certificate->reason);
+    c->fingerprint = tob_registry_text(to->page.arena, certificate->fingerprint);
+    c->not_before_unix_s = certificate->not_before_unix_s;
+    c->not_after_unix_s = certificate->not_after_unix_s;
+    c->revoked_unix_ms = certificate->revoked_unix_ms;
+    if (to->with_pem) {
+        c->pem = tob_registry_text(to->page.arena, certificate->pem);
+    }
+    return tob_arena_error(to->page.arena);
+}
+
+// The one row with this serial, also inside a change. TOB_NOT_FOUND.
+static tob_error read_one(tob_registry_call *call, const char *serial, Tobogganing__V1__Certificate **ret) {
+    void *room = NULL;
+    rows one = {.page = {.arena = call->arena, .rows = &room, .max = 1}, .with_pem = true};
+    tob_error err = tob_registry_get_certificate(call->service->registry, serial, take_row, &one);
+    if (!err) {
+        *ret = room;
+    }
+    return err;
+}
+
 // ---- issuing
 
 // False: answered.
@@ -31,8 +73,7 @@ static bool sign(tob_registry_call *call, const tob_ca_order *order, tob_ca_issu
     return false;
 }
 
-// The row of what was signed, in the open change.
-static tob_error add_row(tob_registry_call *call, const tob_ca_order *order, const tob_ca_issued *issued) {
+static tob_error add_row(tob_registry *registry, const tob_ca_order *order, const tob_ca_issued *issued) {
     const tob_registry_certificate row = {.serial = issued->serial,
                                           .type = order->type,
                                           .subject = order->subject,
@@ -41,28 +82,22 @@ static tob_error add_row(tob_registry_call *call, const tob_ca_order *order, con
                                           .reason = "",
                                           .fingerprint = issued->fingerprint,
                                           .pem = issued->pem};
-    return tob_registry_add_certificate(call->service->registry, &row);
+    return tob_registry_add_certificate(registry, &row);
 }
 
-// The answer, in the call's arena. TOB_NO_MEMORY, or the arena's error.
-static tob_error fill(tob_registry_call *call, const tob_ca_order *order, const tob_ca_issued *issued,
-                      Tobogganing__V1__IssuedCertificate *ret) {
-    tob_arena *arena = call->arena;
-    Tobogganing__V1__Certificate *c = tob_arena_alloc(arena, sizeof(*c));
-    if (c) {
-        tobogganing__v1__certificate__init(c);
-        c->serial = tob_arena_strdup(arena, issued->serial);
-        c->type = tob_arena_strdup(arena, order->type);
-        c->subject = tob_arena_strdup(arena, order->subject);
-        c->fingerprint = tob_arena_strdup(arena, issued->fingerprint);
-        c->pem = tob_arena_strdup(arena, issued->pem);
-        c->not_before_unix_s = issued->not_before_unix_s;
-        c->not_after_unix_s = issued->not_after_unix_s;
-        ret->certificate = c;
-        ret->key = tob_arena_strdup(arena, issued->key_pem);
-        ret->ca = tob_arena_strdup(arena, tob_ca_pem(call->service->ca));
+// Adds the row of what was signed to the open change, and makes the answer in the call's arena.
+static tob_error add(tob_registry_call *call, const tob_ca_order *order, const tob_ca_issued *issued,
+                     Tobogganing__V1__IssuedCertificate *ret) {
+    tob_error err = add_row(call->service->registry, order, issued);
+    if (!err) {
+        err = read_one(call, issued->serial, &ret->certificate);
     }
-    return tob_arena_error(arena);
+    if (err) {
+        return err;
+    }
+    ret->key = tob_arena_strdup(call->arena, issued->key_pem);
+    ret->ca = tob_arena_strdup(call->arena, tob_ca_pem(call->service->ca));
+    return tob_arena_error(call->arena);
 }
 
 bool tob_registry_call_issue(tob_registry_call *call, const char *type, const char *subject,
@@ -80,10 +115,7 @@ bool tob_registry_call_issue(tob_registry_call *call, const char *type, const ch
     if (!sign(call, &wanted, &issued)) {
         return false;
     }
-    tob_error err = add_row(call, &wanted, &issued);
-    if (!err) {
-        err = fill(call, &wanted, &issued, ret);
-    }
+    tob_error err = add(call, &wanted, &issued, ret);
     tob_ca_issued_fini(&issued);
     return !err || tob_registry_call_end(call, err, ID_FIELD, WHAT);
 }
@@ -154,10 +186,7 @@ static void issue(tob_registry_call *call, const ProtobufCMessage *message) {
         return;
     }
     if (tob_registry_call_begin(call) && check_subject(call, order.type, order.subject)) {
-        tob_error err = add_row(call, &order, &issued);
-        if (!err) {
-            err = fill(call, &order, &issued, &response);
-        }
+        tob_error err = add(call, &order, &issued, &response);
         if (tob_registry_call_end(call, err, ID_FIELD, WHAT)) {
             tob_registry_count_issued(call, order.type);
             tob_info("certificate_issued", TOB_STR("serial", issued.serial), TOB_STR("type", order.type),
@@ -183,46 +212,6 @@ static bool field_serial(tob_rpc_call *call, const char *field, const char *seri
         ret[i] = (char)tolower((unsigned char)serial[i]);
     }
     return true;
-}
-
-typedef struct rows {
-    tob_registry_page page;
-    bool with_pem;
-} rows;
-
-static tob_error take_row(void *user, const tob_registry_certificate *certificate) {
-    rows *to = user;
-    void *row = NULL;
-    size_t bytes = strlen(certificate->serial) + strlen(certificate->subject) +
-                   strlen(certificate->fingerprint) + strlen(certificate->reason);
-    tob_error err = tob_registry_page_row(&to->page, &tobogganing__v1__certificate__descriptor, bytes, &row);
-    if (err) {
-        return err;
-    }
-    Tobogganing__V1__Certificate *c = row;
-    c->serial = tob_registry_page_text(&to->page, certificate->serial);
-    c->type = tob_registry_page_text(&to->page, certificate->type);
-    c->subject = tob_registry_page_text(&to->page, certificate->subject);
-    c->reason = tob_registry_page_text(&to->page, certificate->reason);
-    c->fingerprint = tob_registry_page_text(&to->page, certificate->fingerprint);
-    c->not_before_unix_s = certificate->not_before_unix_s;
-    c->not_after_unix_s = certificate->not_after_unix_s;
-    c->revoked_unix_ms = certificate->revoked_unix_ms;
-    if (to->with_pem) {
-        c->pem = tob_registry_page_text(&to->page, certificate->pem);
-    }
-    return tob_arena_error(to->page.arena);
-}
-
-// The one row with this serial, also inside a change. TOB_NOT_FOUND.
-static tob_error read_one(tob_registry_call *call, const char *serial, Tobogganing__V1__Certificate **ret) {
-    void *room = NULL;
-    rows one = {.page = {.arena = call->arena, .rows = &room, .max = 1}, .with_pem = true};
-    tob_error err = tob_registry_get_certificate(call->service->registry, serial, take_row, &one);
-    if (!err) {
-        *ret = room;
-    }
-    return err;
 }
 
 static void get(tob_registry_call *call, const ProtobufCMessage *message) {

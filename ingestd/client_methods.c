@@ -3,6 +3,7 @@
 
 #include "ingestd/client_erase.h"
 #include "ingestd/registry_fields.h"
+#include "ingestd/registry_kind.h"
 #include "ingestd/registry_rows.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -13,17 +14,14 @@ static const char *id_of(const ProtobufCMessage *message) {
     return ((const Tobogganing__V1__ClientId *)message)->client_id;
 }
 
-// Ends a change of a client that exists; what can be missing or revoked is its cluster. False: answered.
-static bool end_in_cluster(tob_registry_call *call, tob_error err) {
-    if (err == TOB_PRECONDITION) {
-        tob_registry_call_refuse(call, err, "cluster_id: the cluster is revoked");
-        return false;
-    }
-    if (err == TOB_NOT_FOUND) {
-        return tob_registry_call_end(call, err, "cluster_id", "cluster");
-    }
-    return tob_registry_call_end(call, err, NO_SUCH);
+static tob_error read_row(tob_registry_call *call, const char *id, const ProtobufCMessage **ret) {
+    Tobogganing__V1__Client *client = NULL;
+    tob_error err = tob_read_client(call, id, &client);
+    *ret = err ? *ret : &client->base;
+    return err;
 }
+
+static const tob_registry_kind kind = {NO_SUCH, read_row};
 
 // ---- adding
 
@@ -100,7 +98,7 @@ static bool carry_out_addition(tob_registry_call *call, const Tobogganing__V1__A
             return false;
         }
     }
-    return end_in_cluster(call, err);
+    return tob_kind_end(call, &kind, err);
 }
 
 static void add_client(tob_registry_call *call, const ProtobufCMessage *message) {
@@ -128,16 +126,7 @@ static void add_client(tob_registry_call *call, const ProtobufCMessage *message)
 // ---- reading
 
 static void get_client(tob_registry_call *call, const ProtobufCMessage *message) {
-    Tobogganing__V1__Client *client = NULL;
-    if (!tob_field_id(call->call, "client_id", id_of(message))) {
-        return;
-    }
-    tob_error err = tob_read_client(call, id_of(message), &client);
-    if (err) {
-        tob_registry_call_fail(call, err, NO_SUCH);
-        return;
-    }
-    tob_rpc_reply(call->call, &client->base);
+    tob_kind_get(call, &kind, id_of(message));
 }
 
 static void list_clients(tob_registry_call *call, const ProtobufCMessage *message) {
@@ -202,13 +191,7 @@ static void update_client(tob_registry_call *call, const ProtobufCMessage *messa
                                   .public_key = mask & 8 ? request->public_key : now->public_key,
                                   .location = mask & 16 ? request->location : now->location};
     err = tob_registry_update_client(call->service->registry, &client);
-    if (!err) {
-        err = tob_read_client(call, request->client_id, &now);
-    }
-    if (end_in_cluster(call, err)) {
-        tob_info("client_updated", TOB_STR("client_id", request->client_id));
-        tob_rpc_reply(call->call, &now->base);
-    }
+    tob_kind_end_update(call, &kind, request->client_id, err, "client_updated");
 }
 
 // ---- keys
@@ -277,42 +260,21 @@ static void rotate_client_key(tob_registry_call *call, const ProtobufCMessage *m
 
 // ---- what needs nothing but the id
 
-typedef tob_error (*client_act)(tob_registry *registry, const char *id);
-
-static void act_on_client(tob_registry_call *call, const ProtobufCMessage *message, client_act act,
-                          const char *event) {
-    Tobogganing__V1__Client *client = NULL;
-    if (!tob_field_id(call->call, "client_id", id_of(message)) || !tob_registry_call_begin(call)) {
-        return;
-    }
-    tob_error err = act(call->service->registry, id_of(message));
-    if (!err) {
-        err = tob_read_client(call, id_of(message), &client);
-    }
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info(event, TOB_STR("client_id", client->client_id));
-        tob_rpc_reply(call->call, &client->base);
-    }
-}
-
 static void revoke_previous_key(tob_registry_call *call, const ProtobufCMessage *message) {
-    act_on_client(call, message, tob_registry_revoke_previous_key, "client_previous_key_revoked");
+    tob_kind_act(call, &kind, id_of(message), tob_registry_revoke_previous_key,
+                 "client_previous_key_revoked");
 }
 
 static void revoke_client(tob_registry_call *call, const ProtobufCMessage *message) {
-    act_on_client(call, message, tob_registry_revoke_client, "client_revoked");
+    tob_kind_act(call, &kind, id_of(message), tob_registry_revoke_client, "client_revoked");
 }
 
-// The committer, which owns the fleet's rows, has the last part: it answers.
+static tob_error delete_row(tob_registry *registry, const char *id) {
+    return tob_registry_delete_client(registry, id, false);
+}
+
 static void delete_client(tob_registry_call *call, const ProtobufCMessage *message) {
-    if (!tob_field_id(call->call, "client_id", id_of(message)) || !tob_registry_call_begin(call)) {
-        return;
-    }
-    tob_error err = tob_registry_delete_client(call->service->registry, id_of(message), false);
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info("client_deleted", TOB_STR("client_id", id_of(message)));
-        tob_committer_remove(call->service->committer, call->call, TOB_SOURCE_CLIENT, id_of(message));
-    }
+    tob_kind_delete(call, &kind, id_of(message), delete_row, "client_deleted", TOB_SOURCE_CLIENT);
 }
 
 const tob_registry_method tob_client_methods[] = {

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "ingestd/registry_fields.h"
+#include "ingestd/registry_kind.h"
 #include "ingestd/registry_rows.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -10,6 +11,15 @@
 static const char *id_of(const ProtobufCMessage *message) {
     return ((const Tobogganing__V1__ClusterId *)message)->cluster_id;
 }
+
+static tob_error read_row(tob_registry_call *call, const char *id, const ProtobufCMessage **ret) {
+    Tobogganing__V1__Cluster *cluster = NULL;
+    tob_error err = tob_read_cluster(call, id, &cluster);
+    *ret = err ? *ret : &cluster->base;
+    return err;
+}
+
+static const tob_registry_kind kind = {NO_SUCH, read_row};
 
 // ---- adding
 
@@ -102,16 +112,7 @@ static void add_cluster(tob_registry_call *call, const ProtobufCMessage *message
 // ---- reading
 
 static void get_cluster(tob_registry_call *call, const ProtobufCMessage *message) {
-    Tobogganing__V1__Cluster *cluster = NULL;
-    if (!tob_field_id(call->call, "cluster_id", id_of(message))) {
-        return;
-    }
-    tob_error err = tob_read_cluster(call, id_of(message), &cluster);
-    if (err) {
-        tob_registry_call_fail(call, err, NO_SUCH);
-        return;
-    }
-    tob_rpc_reply(call->call, &cluster->base);
+    tob_kind_get(call, &kind, id_of(message));
 }
 
 static void list_clusters(tob_registry_call *call, const ProtobufCMessage *message) {
@@ -173,28 +174,11 @@ static void update_cluster(tob_registry_call *call, const ProtobufCMessage *mess
                                     .datacenter = mask & 4 ? request->datacenter : now->datacenter,
                                     .headend_url = mask & 8 ? request->headend_url : now->headend_url};
     err = tob_registry_update_cluster(call->service->registry, &cluster);
-    if (!err) {
-        err = tob_read_cluster(call, request->cluster_id, &now);
-    }
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info("cluster_updated", TOB_STR("cluster_id", request->cluster_id));
-        tob_rpc_reply(call->call, &now->base);
-    }
+    tob_kind_end_update(call, &kind, request->cluster_id, err, "cluster_updated");
 }
 
 static void revoke_cluster(tob_registry_call *call, const ProtobufCMessage *message) {
-    Tobogganing__V1__Cluster *cluster = NULL;
-    if (!tob_field_id(call->call, "cluster_id", id_of(message)) || !tob_registry_call_begin(call)) {
-        return;
-    }
-    tob_error err = tob_registry_revoke_cluster(call->service->registry, id_of(message));
-    if (!err) {
-        err = tob_read_cluster(call, id_of(message), &cluster);
-    }
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info("cluster_revoked", TOB_STR("cluster_id", id_of(message)));
-        tob_rpc_reply(call->call, &cluster->base);
-    }
+    tob_kind_act(call, &kind, id_of(message), tob_registry_revoke_cluster, "cluster_revoked");
 }
 
 static void delete_cluster(tob_registry_call *call, const ProtobufCMessage *message) {

@@ -1,52 +1,15 @@
-#include "ingestd/eraser.h"
-
-#include <errno.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "ingestd/erase_record.h"
+#include "ingestd/eraser_state.h"
 #include "ingestd/state_number.h"
-#include "journal/rewrite.h"
 #include "util/clock.h"
 #include "util/cond.h"
 #include "util/log.h"
 
 #define STATE_FILE  "erased"
 #define ARENA_BYTES ((size_t)256 << 20) // a record of TOB_JOURNAL_MAX_RECORD_BYTES, unpacked
-
-struct tob_eraser {
-    tob_eraser_options options;
-    pthread_t thread;
-    bool started;
-    pthread_mutex_t lock; // guards what follows
-    pthread_cond_t wake;
-    bool stopping;
-    tob_erasure *erasures; // in the order in which they were asked for
-    size_t count;
-    size_t capacity;
-    uint64_t done_change; // everything up to this change of the registry is done
-
-    tob_arena *arena; // the thread's own
-};
-
-// One pass over the journal: the thread's own copies of the erasures that it works on.
-typedef struct pass {
-    tob_eraser *eraser;
-    tob_erasure erasures[TOB_ERASER_AT_ONCE];
-    bool registered[TOB_ERASER_AT_ONCE]; // again, since: what is not older than the erasure stays
-    size_t count;
-    uint64_t first_segment;
-    uint64_t end_segment; // this one is not looked at
-    tob_rewrite *rewrite; // that is to be committed
-    bool found;           // a row of theirs
-    tob_error error;      // of a step on the committer's thread
-    tob_journal_problem problem;
-} pass;
 
 // ---- the list
 
@@ -136,6 +99,22 @@ void tob_eraser_erase(tob_eraser *e, const char *client_id, uint64_t change) {
     }
 }
 
+void tob_eraser_numbered(tob_eraser *e, uint64_t last_change) {
+    pthread_mutex_lock(&e->lock);
+    if (e->done_change > last_change) {
+        size_t kept = 0;
+        for (size_t i = 0; i < e->count; i++) {
+            if (!e->erasures[i].done) {
+                e->erasures[kept] = e->erasures[i];
+                e->erasures[kept++].change = last_change;
+            }
+        }
+        e->count = kept;
+        e->done_change = 0;
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
 bool tob_eraser_get(tob_eraser *e, const char *client_id, tob_erasure *ret) {
     pthread_mutex_lock(&e->lock);
     const tob_erasure *erasure = find(e, client_id, 0);
@@ -148,8 +127,7 @@ bool tob_eraser_get(tob_eraser *e, const char *client_id, tob_erasure *ret) {
 
 // ---- what a pass tells
 
-// Copies what the pass knows into the list.
-static void show(pass *p) {
+void tob_eraser_show(tob_erase_pass *p) {
     tob_eraser *e = p->eraser;
     pthread_mutex_lock(&e->lock);
     for (size_t i = 0; i < p->count; i++) {
@@ -161,29 +139,17 @@ static void show(pass *p) {
     pthread_mutex_unlock(&e->lock);
 }
 
-static void progress(pass *p, const char *format, ...) TOB_PRINTF(2, 3);
-static void progress(pass *p, const char *format, ...) {
-    va_list args;
-    for (size_t i = 0; i < p->count; i++) {
-        va_start(args, format);
-        vsnprintf(p->erasures[i].progress, sizeof(p->erasures[i].progress), format, args);
-        va_end(args);
-    }
-    show(p);
-}
-
-static void failed(pass *p, tob_error err) {
+static void failed(tob_erase_pass *p, tob_error err) {
     const char *text = p->problem.text[0] ? p->problem.text : tob_error_string(err);
     for (size_t i = 0; i < p->count; i++) {
         snprintf(p->erasures[i].problem, sizeof(p->erasures[i].problem), "%s", text);
     }
-    show(p);
+    tob_eraser_show(p);
     tob_warn("erase_failed", TOB_STR("client_id", p->erasures[0].client_id), TOB_UINT("clients", p->count),
              TOB_STR("problem", text), TOB_UINT("retry_ms", TOB_ERASER_RETRY_MS));
 }
 
-// False once stopping.
-static bool wait_ms(tob_eraser *e, uint64_t ms) {
+bool tob_eraser_wait_ms(tob_eraser *e, uint64_t ms) {
     uint64_t until = tob_clock_monotonic_ms() + ms;
     pthread_mutex_lock(&e->lock);
     while (!e->stopping && tob_clock_monotonic_ms() < until) {
@@ -194,139 +160,24 @@ static bool wait_ms(tob_eraser *e, uint64_t ms) {
     return go_on;
 }
 
-// ---- steps on the committer's thread
-
-static void look_for_rows(const tob_committer_view *view, void *user) {
-    pass *p = user;
-    const tob_fleet *fleet = tob_store_fleet(view->store);
-    p->found = false;
-    tob_directory_read_lock(view->directory);
-    for (size_t i = 0; i < p->count; i++) {
-        const char *id = p->erasures[i].client_id;
-        size_t n = strlen(id);
-        p->registered[i] = tob_directory_find_client(view->directory, id, n) != NULL;
-        p->found |= !p->registered[i] && tob_fleet_find_client(fleet, id, n) != TOB_FLEET_NONE;
-    }
-    tob_directory_read_unlock(view->directory);
-}
-
-// Looks once more: who is registered from here on reports into the new segment, which is not looked at.
-static void rotate(const tob_committer_view *view, void *user) {
-    pass *p = user;
-    bool fatal = false;
-    tob_store_stats stats;
-    look_for_rows(view, p);
-    if (p->found) {
-        return;
-    }
-    p->error = tob_store_rotate(view->store, &fatal, &p->problem);
-    if (fatal) {
-        tob_committer_give_up("rotate", &p->problem);
-    }
-    tob_store_get_stats(view->store, &stats);
-    p->first_segment = stats.oldest.segment;
-    p->end_segment = stats.end.segment;
-}
-
-static void commit_rewrite(const tob_committer_view *view, void *user) {
-    pass *p = user;
-    (void)view;
-    p->error = tob_rewrite_commit(p->rewrite, &p->problem);
-}
-
-static tob_error on_committer(pass *p, tob_committer_task step) {
-    tob_committer_run(p->eraser->options.committer, step, p);
-    return p->error;
-}
-
 // ---- the thread
 
-static tob_error replace(void *user, tob_position at, const void *payload, size_t n, void *replacement,
-                         bool *ret_replace) {
-    pass *p = user;
-    tob_error err = TOB_OK;
-    for (size_t i = 0; i < p->count && !err; i++) {
-        bool erased = false;
-        uint64_t samples = 0;
-        if (p->registered[i] && tob_position_compare(at, p->erasures[i].before) >= 0) {
-            continue;
-        }
-        err = tob_erase_record(p->eraser->arena, p->erasures[i].client_id,
-                               *ret_replace ? replacement : payload, n, replacement, &erased, &samples);
-        if (!err && erased) {
-            *ret_replace = true;
-            p->erasures[i].records++;
-            p->erasures[i].samples += samples;
-        }
+// Notes up to which change everything is done; not when changes are numbered anew since the pass began.
+static void note_done(tob_eraser *e, const tob_erasure *newest) {
+    pthread_mutex_lock(&e->lock);
+    bool counts = find(e, newest->client_id, newest->change) != NULL;
+    if (counts) {
+        e->done_change = newest->change;
     }
-    return err;
-}
-
-// A segment that is deleted meanwhile has nothing to erase any more.
-static tob_error erase_segment(pass *p, uint64_t segment) {
-    tob_erasure before[TOB_ERASER_AT_ONCE];
-    memcpy(before, p->erasures, sizeof(before));
-    p->rewrite = NULL;
+    pthread_mutex_unlock(&e->lock);
     tob_error err =
-        tob_rewrite_segment(p->eraser->options.journal_dir, segment, replace, p, &p->rewrite, &p->problem);
-    if (!err && p->rewrite) {
-        err = on_committer(p, commit_rewrite);
-    }
-    if (err) {
-        memcpy(p->erasures, before, sizeof(before));
-    }
-    for (size_t i = 0; i < p->count && !err; i++) {
-        p->erasures[i].segments++;
-        p->erasures[i].segments_rewritten += p->erasures[i].records > before[i].records ? 1 : 0;
-    }
-    return err == TOB_NOT_FOUND ? TOB_OK : err;
-}
-
-static tob_error wait_for_rows(pass *p) {
-    progress(p, "fleet: waiting for its row to go");
-    do {
-        if (!wait_ms(p->eraser, TOB_ERASER_SETTLE_MS)) {
-            return TOB_CANCELLED;
-        }
-        (void)on_committer(p, look_for_rows);
-    } while (p->found);
-    return TOB_OK;
-}
-
-static tob_error renew_checkpoint(pass *p) {
-    uint32_t removed = 0;
-    progress(p, "checkpoint: a new one is made");
-    tob_error err = tob_checkpointer_renew(p->eraser->options.checkpointer, &removed, &p->problem);
-    for (size_t i = 0; i < p->count; i++) {
-        p->erasures[i].checkpoints += removed;
-    }
-    return err;
-}
-
-static tob_error carry_out(pass *p) {
-    tob_error err = TOB_OK;
-    do {
-        err = wait_for_rows(p);
-        err = err ? err : on_committer(p, rotate);
-    } while (!err && p->found);
-    if (!err) {
-        err = renew_checkpoint(p);
-    }
-    for (uint64_t segment = p->first_segment; !err && segment < p->end_segment; segment++) {
-        progress(p, "journal: %" PRIu64 " of %" PRIu64 " segments", segment - p->first_segment,
-                 p->end_segment - p->first_segment);
-        err = wait_ms(p->eraser, 0) ? erase_segment(p, segment) : TOB_CANCELLED;
-    }
-    return err;
-}
-
-static void succeeded(pass *p) {
-    tob_eraser *e = p->eraser;
-    uint64_t change = p->erasures[p->count - 1].change;
-    tob_error err = tob_state_number_write(e->options.state_dir, STATE_FILE, change);
+        counts ? tob_state_number_write(e->options.state_dir, STATE_FILE, newest->change) : TOB_OK;
     if (err) { // it is done; after a restart it would be done again
         tob_warn("erased_not_noted", TOB_ERR(err));
     }
+}
+
+static void succeeded(tob_erase_pass *p) {
     for (size_t i = 0; i < p->count; i++) {
         tob_erasure *one = &p->erasures[i];
         one->done = true;
@@ -336,15 +187,13 @@ static void succeeded(pass *p) {
                  TOB_UINT("segments_rewritten", one->segments_rewritten), TOB_UINT("records", one->records),
                  TOB_UINT("samples", one->samples), TOB_UINT("checkpoints", one->checkpoints));
     }
-    pthread_mutex_lock(&e->lock);
-    e->done_change = change;
-    pthread_mutex_unlock(&e->lock);
-    show(p);
+    note_done(p->eraser, &p->erasures[p->count - 1]);
+    tob_eraser_show(p);
 }
 
 // Waits for erasures and takes the oldest ones. False once stopping.
-static bool take(tob_eraser *e, pass *ret) {
-    *ret = (pass){.eraser = e};
+static bool take(tob_eraser *e, tob_erase_pass *ret) {
+    *ret = (tob_erase_pass){.eraser = e};
     pthread_mutex_lock(&e->lock);
     for (;;) {
         for (size_t i = 0; i < e->count && ret->count < TOB_ERASER_AT_ONCE; i++) {
@@ -364,14 +213,14 @@ static bool take(tob_eraser *e, pass *ret) {
 
 static void *run(void *arg) {
     tob_eraser *e = arg;
-    pass p;
+    tob_erase_pass p;
     while (take(e, &p)) {
-        tob_error err = carry_out(&p);
+        tob_error err = tob_erase_pass_run(&p);
         if (!err) {
             succeeded(&p);
         } else if (err != TOB_CANCELLED) {
             failed(&p, err);
-            (void)wait_ms(e, TOB_ERASER_RETRY_MS);
+            (void)!tob_eraser_wait_ms(e, TOB_ERASER_RETRY_MS);
         }
     }
     return NULL;

@@ -2,7 +2,8 @@
 // segment, writes every older segment that holds a batch with the client anew without it (each record at its place and as
 // long as it was: Record.erased in journal.proto), and removes older checkpoints, which hold its last
 // values. What stays: that the id was removed (Record.removed_clients), until the segment is older than --journal-retain, and
-// the audit log. Readers that are in a segment while it is written anew finish it as it was.
+// the audit log. Of a client that is registered again, what it reported since stays too, but for its fleet row, which comes back
+// with the next report. Readers that are in a segment while it is written anew finish it as it was.
 //
 // Threads: tob_eraser_erase and _get from any; it has a thread of its own, which works one erasure after the other.
 // Errors:  none; what fails is said in the erasure and in the log, and tried again.
@@ -56,6 +57,10 @@ void tob_eraser_free(tob_eraser *eraser);
 // tob_eraser_erase: a client that was deleted by the registry's change `change` is to be erased. Known or done ones are
 // nothing new.
 void tob_eraser_erase(tob_eraser *eraser, const char *client_id, uint64_t change);
+
+// tob_eraser_numbered: the registry's newest change is this one. When more was done than it has changes, it is another database,
+// or one from a backup, that numbers its changes anew: what was done does not count any more.
+void tob_eraser_numbered(tob_eraser *eraser, uint64_t last_change);
 
 // False when nothing is known of it: it was not asked for, or it was done before the last start.
 bool tob_eraser_get(tob_eraser *eraser, const char *client_id, tob_erasure *ret);

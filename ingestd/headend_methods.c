@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ingestd/registry_fields.h"
+#include "ingestd/registry_kind.h"
 #include "ingestd/registry_rows.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -15,17 +16,14 @@ static const char *id_of(const ProtobufCMessage *message) {
     return ((const Tobogganing__V1__HeadendId *)message)->headend_id;
 }
 
-// Ends a change of a headend that exists; what can be missing or revoked is its cluster. False: answered.
-static bool end_in_cluster(tob_registry_call *call, tob_error err) {
-    if (err == TOB_PRECONDITION) {
-        tob_registry_call_refuse(call, err, "cluster_id: the cluster is revoked");
-        return false;
-    }
-    if (err == TOB_NOT_FOUND) {
-        return tob_registry_call_end(call, err, "cluster_id", "cluster");
-    }
-    return tob_registry_call_end(call, err, NO_SUCH);
+static tob_error read_row(tob_registry_call *call, const char *id, const ProtobufCMessage **ret) {
+    Tobogganing__V1__Headend *headend = NULL;
+    tob_error err = tob_read_headend(call, id, &headend);
+    *ret = err ? *ret : &headend->base;
+    return err;
 }
+
+static const tob_registry_kind kind = {NO_SUCH, read_row};
 
 // ---- adding
 
@@ -63,7 +61,7 @@ static bool carry_out_addition(tob_registry_call *call, const Tobogganing__V1__A
                                  response->certificate)) {
         return false;
     }
-    return end_in_cluster(call, err);
+    return tob_kind_end(call, &kind, err);
 }
 
 static void add_headend(tob_registry_call *call, const ProtobufCMessage *message) {
@@ -95,16 +93,7 @@ static void add_headend(tob_registry_call *call, const ProtobufCMessage *message
 // ---- reading
 
 static void get_headend(tob_registry_call *call, const ProtobufCMessage *message) {
-    Tobogganing__V1__Headend *headend = NULL;
-    if (!tob_field_id(call->call, "headend_id", id_of(message))) {
-        return;
-    }
-    tob_error err = tob_read_headend(call, id_of(message), &headend);
-    if (err) {
-        tob_registry_call_fail(call, err, NO_SUCH);
-        return;
-    }
-    tob_rpc_reply(call->call, &headend->base);
+    tob_kind_get(call, &kind, id_of(message));
 }
 
 static void list_headends(tob_registry_call *call, const ProtobufCMessage *message) {
@@ -162,40 +151,16 @@ static void update_headend(tob_registry_call *call, const ProtobufCMessage *mess
                                     .name = mask & 1 ? name : now->name,
                                     .cluster_id = mask & 2 ? request->cluster_id : now->cluster_id};
     err = tob_registry_update_headend(call->service->registry, &headend);
-    if (!err) {
-        err = tob_read_headend(call, request->headend_id, &now);
-    }
-    if (end_in_cluster(call, err)) {
-        tob_info("headend_updated", TOB_STR("headend_id", request->headend_id));
-        tob_rpc_reply(call->call, &now->base);
-    }
+    tob_kind_end_update(call, &kind, request->headend_id, err, "headend_updated");
 }
 
 static void revoke_headend(tob_registry_call *call, const ProtobufCMessage *message) {
-    Tobogganing__V1__Headend *headend = NULL;
-    if (!tob_field_id(call->call, "headend_id", id_of(message)) || !tob_registry_call_begin(call)) {
-        return;
-    }
-    tob_error err = tob_registry_revoke_headend(call->service->registry, id_of(message));
-    if (!err) {
-        err = tob_read_headend(call, id_of(message), &headend);
-    }
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info("headend_revoked", TOB_STR("headend_id", id_of(message)));
-        tob_rpc_reply(call->call, &headend->base);
-    }
+    tob_kind_act(call, &kind, id_of(message), tob_registry_revoke_headend, "headend_revoked");
 }
 
-// The committer, which owns the fleet's rows, has the last part: it answers.
 static void delete_headend(tob_registry_call *call, const ProtobufCMessage *message) {
-    if (!tob_field_id(call->call, "headend_id", id_of(message)) || !tob_registry_call_begin(call)) {
-        return;
-    }
-    tob_error err = tob_registry_delete_headend(call->service->registry, id_of(message));
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info("headend_deleted", TOB_STR("headend_id", id_of(message)));
-        tob_committer_remove(call->service->committer, call->call, TOB_SOURCE_HEADEND, id_of(message));
-    }
+    tob_kind_delete(call, &kind, id_of(message), tob_registry_delete_headend, "headend_deleted",
+                    TOB_SOURCE_HEADEND);
 }
 
 // ---- tokens
@@ -216,25 +181,19 @@ static tob_error see_standing(void *user, const tob_registry_headend *headend) {
 
 // Tokens are told apart by the second in which they were issued. So those that are revoked are all up to the last second for
 // which one may have been issued, and what is issued in the same second is dated into the next.
-static void revoke_headend_tokens(tob_registry_call *call, const ProtobufCMessage *message) {
-    Tobogganing__V1__Headend *headend = NULL;
+static tob_error revoke_tokens(tob_registry *registry, const char *id) {
     standing before = {.revoked = false};
-    uint64_t last_s = tob_clock_unix_ms() / 1000;
-    if (!tob_field_id(call->call, "headend_id", id_of(message)) || !tob_registry_call_begin(call)) {
-        return;
+    tob_error err = tob_registry_get_headend(registry, id, see_standing, &before);
+    if (err) {
+        return err;
     }
-    tob_error err = tob_registry_get_headend(call->service->registry, id_of(message), see_standing, &before);
-    if (!err) {
-        last_s = before.tokens_not_before_unix_s > last_s ? before.tokens_not_before_unix_s : last_s;
-        err = tob_registry_revoke_headend_tokens(call->service->registry, id_of(message), last_s + 1);
-    }
-    if (!err) {
-        err = tob_read_headend(call, id_of(message), &headend);
-    }
-    if (tob_registry_call_end(call, err, NO_SUCH)) {
-        tob_info("headend_tokens_revoked", TOB_STR("headend_id", id_of(message)));
-        tob_rpc_reply(call->call, &headend->base);
-    }
+    uint64_t now_s = tob_clock_unix_ms() / 1000;
+    uint64_t last_s = before.tokens_not_before_unix_s > now_s ? before.tokens_not_before_unix_s : now_s;
+    return tob_registry_revoke_headend_tokens(registry, id, last_s + 1);
+}
+
+static void revoke_headend_tokens(tob_registry_call *call, const ProtobufCMessage *message) {
+    tob_kind_act(call, &kind, id_of(message), revoke_tokens, "headend_tokens_revoked");
 }
 
 typedef struct issue {

@@ -152,11 +152,15 @@ static void client_erased(void *eraser, const char *id, uint64_t change) {
     tob_eraser_erase(eraser, id, change);
 }
 
+static void numbered(void *eraser, uint64_t last) {
+    tob_eraser_numbered(eraser, last);
+}
+
 tob_error tob_identity_load(tob_identity *identity, tob_committer *committer, tob_eraser *eraser,
                             tob_start_problem *problem) {
     const tob_registry_sync_listener listeners[] = {
         {.source_changed = source_changed, .user = committer},
-        {.client_erased = client_erased, .user = eraser},
+        {.numbered = numbered, .client_erased = client_erased, .user = eraser},
         {.signing_keys_changed = tob_signing_keys_changed, .user = identity->jwt},
         {.certificates_changed = tob_certificates_changed, .user = identity->expiries},
     };

@@ -96,8 +96,8 @@ TOB_MUST_USE bool tob_registry_page_begin(tob_registry_call *call, uint32_t page
 //   text_bytes   of its strings
 TOB_MUST_USE tob_error tob_registry_page_row(tob_registry_page *page, const ProtobufCMessageDescriptor *type,
                                              size_t text_bytes, void **ret);
-// tob_registry_page_text copies a borrowed string; the error of a failed copy is the arena's, looked at once for the row.
-char *tob_registry_page_text(tob_registry_page *page, const char *text);
+// tob_registry_text copies a borrowed string; the error of a failed copy is the arena's, looked at once for the row.
+char *tob_registry_text(tob_arena *arena, const char *text);
 // tob_registry_page_end takes how the reading ended (TOB_CANCELLED is fine). False: it failed, and the call has been answered.
 TOB_MUST_USE bool tob_registry_page_end(tob_registry_call *call, tob_error err);
 

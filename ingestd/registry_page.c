@@ -35,8 +35,8 @@ tob_error tob_registry_page_row(tob_registry_page *page, const ProtobufCMessageD
     return TOB_OK;
 }
 
-char *tob_registry_page_text(tob_registry_page *page, const char *text) {
-    char *copy = tob_arena_strdup(page->arena, text);
+char *tob_registry_text(tob_arena *arena, const char *text) {
+    char *copy = tob_arena_strdup(arena, text);
     return copy ? copy : (char *)protobuf_c_empty_string;
 }
 

@@ -5,20 +5,14 @@
 #include "ingestd/registry_fields.h"
 #include "util/clock.h"
 
-// The error of a failed copy is the arena's, looked at once for the row.
-static char *keep(tob_arena *arena, const char *text) {
-    char *copy = tob_arena_strdup(arena, text);
-    return copy ? copy : (char *)protobuf_c_empty_string;
-}
-
 static tob_error fill_client(tob_arena *arena, const tob_registry_client *client, uint64_t now_unix_ms,
                              Tobogganing__V1__Client *to) {
-    to->client_id = keep(arena, client->id);
-    to->name = keep(arena, client->name);
-    to->type = keep(arena, client->type);
-    to->cluster_id = keep(arena, client->cluster_id);
-    to->public_key = keep(arena, client->public_key);
-    to->location = keep(arena, client->location);
+    to->client_id = tob_registry_text(arena, client->id);
+    to->name = tob_registry_text(arena, client->name);
+    to->type = tob_registry_text(arena, client->type);
+    to->cluster_id = tob_registry_text(arena, client->cluster_id);
+    to->public_key = tob_registry_text(arena, client->public_key);
+    to->location = tob_registry_text(arena, client->location);
     to->created_unix_ms = client->created_unix_ms;
     to->revoked_unix_ms = client->revoked_unix_ms;
     to->key_generation = client->key_generation;
@@ -30,11 +24,11 @@ static tob_error fill_client(tob_arena *arena, const tob_registry_client *client
 
 static tob_error fill_cluster(tob_arena *arena, const tob_registry_cluster *cluster, uint64_t now_unix_ms,
                               Tobogganing__V1__Cluster *to) {
-    to->cluster_id = keep(arena, cluster->id);
-    to->name = keep(arena, cluster->name);
-    to->region = keep(arena, cluster->region);
-    to->datacenter = keep(arena, cluster->datacenter);
-    to->headend_url = keep(arena, cluster->headend_url);
+    to->cluster_id = tob_registry_text(arena, cluster->id);
+    to->name = tob_registry_text(arena, cluster->name);
+    to->region = tob_registry_text(arena, cluster->region);
+    to->datacenter = tob_registry_text(arena, cluster->datacenter);
+    to->headend_url = tob_registry_text(arena, cluster->headend_url);
     to->created_unix_ms = cluster->created_unix_ms;
     to->revoked_unix_ms = cluster->revoked_unix_ms;
     to->heartbeat_unix_ms = cluster->heartbeat_unix_ms;
@@ -46,68 +40,13 @@ static tob_error fill_cluster(tob_arena *arena, const tob_registry_cluster *clus
 
 static tob_error fill_headend(tob_arena *arena, const tob_registry_headend *headend,
                               Tobogganing__V1__Headend *to) {
-    to->headend_id = keep(arena, headend->id);
-    to->name = keep(arena, headend->name);
-    to->cluster_id = keep(arena, headend->cluster_id);
+    to->headend_id = tob_registry_text(arena, headend->id);
+    to->name = tob_registry_text(arena, headend->name);
+    to->cluster_id = tob_registry_text(arena, headend->cluster_id);
     to->created_unix_ms = headend->created_unix_ms;
     to->revoked_unix_ms = headend->revoked_unix_ms;
     to->tokens_not_before_unix_s = headend->tokens_not_before_unix_s;
     return tob_arena_error(arena);
-}
-
-// ---- one row
-
-typedef struct reading {
-    tob_registry_call *call;
-    void *message;
-} reading;
-
-static tob_error make(reading *r, const ProtobufCMessageDescriptor *type) {
-    r->message = tob_arena_alloc(r->call->arena, type->sizeof_message);
-    if (!r->message) {
-        return tob_arena_error(r->call->arena);
-    }
-    protobuf_c_message_init(type, r->message);
-    return TOB_OK;
-}
-
-static tob_error read_client(void *user, const tob_registry_client *client) {
-    reading *r = user;
-    tob_error err = make(r, &tobogganing__v1__client__descriptor);
-    return err ? err : fill_client(r->call->arena, client, tob_clock_unix_ms(), r->message);
-}
-
-static tob_error read_cluster(void *user, const tob_registry_cluster *cluster) {
-    reading *r = user;
-    tob_error err = make(r, &tobogganing__v1__cluster__descriptor);
-    return err ? err : fill_cluster(r->call->arena, cluster, tob_clock_unix_ms(), r->message);
-}
-
-static tob_error read_headend(void *user, const tob_registry_headend *headend) {
-    reading *r = user;
-    tob_error err = make(r, &tobogganing__v1__headend__descriptor);
-    return err ? err : fill_headend(r->call->arena, headend, r->message);
-}
-
-tob_error tob_read_client(tob_registry_call *call, const char *id, Tobogganing__V1__Client **ret) {
-    reading r = {.call = call};
-    tob_error err = tob_registry_get_client(call->service->registry, id, read_client, &r);
-    *ret = err ? *ret : r.message;
-    return err;
-}
-
-tob_error tob_read_cluster(tob_registry_call *call, const char *id, Tobogganing__V1__Cluster **ret) {
-    reading r = {.call = call};
-    tob_error err = tob_registry_get_cluster(call->service->registry, id, read_cluster, &r);
-    *ret = err ? *ret : r.message;
-    return err;
-}
-
-tob_error tob_read_headend(tob_registry_call *call, const char *id, Tobogganing__V1__Headend **ret) {
-    reading r = {.call = call};
-    tob_error err = tob_registry_get_headend(call->service->registry, id, read_headend, &r);
-    *ret = err ? *ret : r.message;
-    return err;
 }
 
 // ---- pages
@@ -158,4 +97,35 @@ tob_error tob_rows_headend(void *user, const tob_registry_headend *headend) {
     tob_error err =
         tob_registry_page_row(&rows->page, &tobogganing__v1__headend__descriptor, bytes, (void **)&row);
     return err ? err : fill_headend(rows->page.arena, headend, row);
+}
+
+// ---- one row: a page of it
+
+static tob_rows only_row(tob_registry_call *call, void **row) {
+    return (tob_rows){.page = {.arena = call->arena, .rows = row, .max = 1},
+                      .now_unix_ms = tob_clock_unix_ms()};
+}
+
+tob_error tob_read_client(tob_registry_call *call, const char *id, Tobogganing__V1__Client **ret) {
+    void *row = NULL;
+    tob_rows one = only_row(call, &row);
+    tob_error err = tob_registry_get_client(call->service->registry, id, tob_rows_client, &one);
+    *ret = err ? *ret : row;
+    return err;
+}
+
+tob_error tob_read_cluster(tob_registry_call *call, const char *id, Tobogganing__V1__Cluster **ret) {
+    void *row = NULL;
+    tob_rows one = only_row(call, &row);
+    tob_error err = tob_registry_get_cluster(call->service->registry, id, tob_rows_cluster, &one);
+    *ret = err ? *ret : row;
+    return err;
+}
+
+tob_error tob_read_headend(tob_registry_call *call, const char *id, Tobogganing__V1__Headend **ret) {
+    void *row = NULL;
+    tob_rows one = only_row(call, &row);
+    tob_error err = tob_registry_get_headend(call->service->registry, id, tob_rows_headend, &one);
+    *ret = err ? *ret : row;
+    return err;
 }

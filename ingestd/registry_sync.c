@@ -157,8 +157,18 @@ static void set_behind(tob_registry_sync *sync, bool signing_keys, bool certific
     }
 }
 
+static void numbered(const tob_registry_sync *sync, uint64_t last) {
+    for (size_t i = 0; i < sync->listener_count; i++) {
+        const tob_registry_sync_listener *l = &sync->listeners[i].listener;
+        if (l->numbered) {
+            l->numbered(l->user, last);
+        }
+    }
+}
+
 // Reads all there is. Which erasures are done the eraser knows, so it hears of all that are remembered.
-static tob_error load(tob_registry_sync *sync) {
+static tob_error load(tob_registry_sync *sync, uint64_t last) {
+    numbered(sync, last);
     tob_directory_mark(sync->directory);
     tob_error err = tob_registry_list_clients(sync->registry, "", UINT32_MAX, take_client, sync);
     if (!err) {
@@ -258,7 +268,7 @@ static tob_error read_changes(tob_registry_sync *sync, bool was_away) {
     }
     // A number that is smaller than ours is that of a database that was restored from a backup.
     bool follows = sync->loaded && sync->since >= forgotten && sync->since < last && !was_away;
-    err = follows ? follow(sync) : load(sync);
+    err = follows ? follow(sync) : load(sync, last);
     if (!err && sync->clusters_changed) {
         err = count_clusters(sync);
     }

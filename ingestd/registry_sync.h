@@ -16,6 +16,8 @@ typedef struct tob_registry_sync tob_registry_sync;
 typedef struct tob_registry_sync_listener {
     // A source is not registered any more, or its labels are others now: its row has to be looked at again.
     void (*source_changed)(void *user, tob_source_kind kind, const char *id);
+    // Everything is about to be read, of a registry whose newest change is `last`.
+    void (*numbered)(void *user, uint64_t last);
     // A client's reports are to leave the journal. `change` grows.
     void (*client_erased)(void *user, const char *id, uint64_t change);
     // Signing keys changed: read them again. An error is logged, and it is called again by the next run.

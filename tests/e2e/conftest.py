@@ -1,15 +1,15 @@
 """Fixtures of the end-to-end tests. Run them with tests/run e2e."""
-import itertools
 import os
 import subprocess
 
 import pytest
 
-from harness import BIN_DIR, ROOT, Cluster, load_protobuf
+from harness import BIN_DIR, ROOT, Cluster, load_protobuf, own_address
+from peers import Pair
+from postgresql import Postgresql
 
 LOG_TAIL = 3000
 _clusters = []
-_addresses = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,12 +55,40 @@ def cluster(make_cluster):
     return make_cluster()
 
 
+@pytest.fixture(scope="module")
+def server():
+    """A PostgreSQL of the module's own, which its tests stop and start."""
+    return Postgresql()
+
+
+@pytest.fixture(scope="module")
+def pair(make_cluster, server):
+    """Two ingestd, with gateway and exporter, that start at once on an empty database."""
+    cluster = make_cluster(start=False, registry=server)
+    cluster.add_ingestd()
+    cluster.dial_all()
+    for daemon in cluster.ingestds:
+        daemon.state_dir.mkdir(exist_ok=True)
+        daemon.start(wait=False)
+    for daemon in cluster.daemons:
+        if daemon.running():
+            daemon.wait_ready()
+        else:
+            daemon.start()
+    cluster.wait_ready()
+    both = Pair(cluster)
+    yield both
+    both.close()
+    for daemon in cluster.ingestds:
+        assert server.password not in daemon.log_path.read_text(), "the password is in a log"
+
+
 @pytest.fixture(autouse=True)
 def an_address_for_each_test():
     """Tests try many wrong credentials, and those slow down the address that they come from."""
-    number = next(_addresses)
+    address = own_address()
     for cluster in _clusters:
-        cluster.come_from(f"127.1.{number >> 8}.{number & 255}")
+        cluster.come_from(address)
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@ import hashlib
 import importlib
 import json
 import os
-import random
 import secrets
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,63 +15,10 @@ import requests
 
 from exposition import Exposition
 from postgresql import Postgresql, PostgresqlRegistry, SqliteRegistry, shared_server
+# What tests need beside a Cluster they import from here too.
+from processes import (BIN_DIR, DEADLINE, PROGRAMS, ROOT, Daemon, binary, clean_environment, free_port,  # noqa: F401
+                       lone_ingestd, own_address, sanitized, set_option, wait_until)
 from sp import Rpc
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN_DIR = Path(os.environ.get("TOB_BIN_DIR", ROOT / "build" / "dev"))
-# Sanitizers make everything slower; deadlines only matter when something is wrong.
-DEADLINE = 60.0
-
-PROGRAMS = {
-    "tobogganing-ingestd": "ingestd",
-    "tobogganing-gateway": "gateway",
-    "tobogganing-exporter": "exporter",
-    "tobogganing-agent": "agent",
-    "tobogganctl": "ctl",
-}
-
-
-def binary(name):
-    """Path of a program, in a build folder or in one where they are installed."""
-    for candidate in (BIN_DIR / PROGRAMS[name] / name, BIN_DIR / name):
-        if candidate.exists():
-            return str(candidate)
-    raise FileNotFoundError(f"{name} is not under {BIN_DIR}; build it, or set TOB_BIN_DIR")
-
-
-def wait_until(condition, what="the condition", timeout=DEADLINE):
-    """Polls until the condition returns something true, and returns it."""
-    end = time.monotonic() + timeout
-    while True:
-        result = condition()
-        if result:
-            return result
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(0.02)
-
-
-_given_ports = set()
-
-
-def free_port():
-    """A free loopback port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
-    while True:
-        port = random.randrange(20000, 32000)
-        if port in _given_ports:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given_ports.add(port)
-        return port
-
-
-def sanitized():
-    """Are the programs built with a sanitizer? Those can't have other libraries loaded before theirs."""
-    return b"__sanitizer" in Path(binary("tobogganing-ingestd")).read_bytes()
 
 
 def load_protobuf(out):
@@ -90,15 +34,6 @@ def import_protobuf(folder):
     names = ("rpc", "ingest", "bus", "health", "registry", "certificates", "signing_keys", "reports", "process", "journal")
     modules = {name: importlib.import_module(f"tobogganing.v1.{name}_pb2") for name in names}
     return SimpleNamespace(folder=folder, **modules)
-
-
-def clean_environment(**more):
-    """The environment for our programs: nothing of the caller's that configures them."""
-    ours = ("TOBOGGANING_", "ADMIN_TOKEN", "CLUSTER_TOKEN", "METRICS_TOKEN", "INGEST_URL", "EXPORTER_URL", "BUS_URL",
-            "CLIENT_ID", "API_KEY", "HEADEND_", "NOTIFY_SOCKET", "JWKS_", "CA_CERT_FILE", "CA_KEY_FILE", "PG")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment.update(more)
-    return environment
 
 
 class _FromAddress(requests.adapters.HTTPAdapter):
@@ -117,64 +52,6 @@ def session_from(address):
     session = requests.Session()
     session.mount("http://", _FromAddress(address))
     return session
-
-
-class Daemon:
-    """One process that serves until it is stopped; its log is kept."""
-
-    def __init__(self, name, argv, env, log, ready_event="event=ready"):
-        self.name, self.argv, self.env, self.log_path, self.ready_event = name, argv, env, Path(log), ready_event
-        self.process = None
-        self.log_start = 0  # where the log of the present process starts
-
-    def start(self, wait=True):
-        assert self.process is None, f"{self.name} runs already"
-        self.log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        if wait:
-            self.wait_ready()
-        return self
-
-    def log(self):
-        """What the present process has logged."""
-        with open(self.log_path, "rb") as log:
-            log.seek(self.log_start)
-            return log.read().decode(errors="replace")
-
-    def running(self):
-        return self.process is not None and self.process.poll() is None
-
-    def wait_ready(self):
-        def ready():
-            assert self.running(), f"{self.name} ended with {self.process.returncode}:\n{self.log()[-2000:]}"
-            return self.ready_event in self.log()
-        wait_until(ready, f"{self.name} is ready")
-
-    def stop(self):
-        """Stops it as an operator would, and expects success."""
-        if self.process is None:
-            return
-        process, self.process = self.process, None
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            status = process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"{self.name} did not stop:\n{self.log()[-2000:]}") from None
-        assert status == 0, f"{self.name} ended with {status}:\n{self.log()[-4000:]}"
-
-    def kill(self):
-        """kill -9."""
-        process, self.process = self.process, None
-        assert process.poll() is None, f"{self.name} had ended by itself with {process.returncode}"
-        process.kill()
-        process.wait(DEADLINE)
-
-    def reload(self):
-        self.process.send_signal(signal.SIGHUP)
 
 
 def _registry(kind, folder):
@@ -362,6 +239,13 @@ class Cluster:
         assert done.returncode == 0, f"tobogganctl {' '.join(arguments)}: {done.returncode}\n{done.stderr}"
         return done.stdout
 
+    def ctl_fails(self, *arguments, status=1, part="", **options):
+        """Runs what has to fail; returns what it said."""
+        done = self.ctl(*arguments, **options)
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout}{done.stderr}"
+        assert part in done.stderr, done.stderr
+        return done.stderr
+
     def ctl_json(self, *arguments):
         return json.loads(self.ctl_ok(*arguments, "--json"))
 
@@ -403,6 +287,26 @@ class Cluster:
     def rpc(self, bearer=None, timeout=DEADLINE, url=None, source=None):
         return Rpc(url or self.ingest_url, self.pb, bearer=bearer, timeout=timeout, source=source or self.source)
 
+    def one_report(self, credential, client=None, headend=None, value=1):
+        """A request with one sample of a client or a headend."""
+        batch = self.pb.ingest.Batch(agent_id="py", boot_id=secrets.randbits(32), number=1)
+        now = [int(time.time() * 1000)]
+        if client:
+            batch.clients.add(client_id=client, time_unix_ms=now, bytes_sent=[value])
+        else:
+            batch.headends.add(headend_id=headend, time_unix_ms=now, cpu_usage=[value])
+        return self.pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[credential])
+
+    def submit_one(self, credential, client=None, headend=None, source=None):
+        """Reports one sample over RPC; returns "OK", or the code of its rejection, which must not repeat the credential."""
+        with self.rpc(source=source) as rpc:
+            response = rpc.submit(self.one_report(credential, client, headend))
+        if not response.rejected:
+            return "OK"
+        (rejection,) = response.rejected
+        assert rejection.retry_after_ms == 0 and (len(credential) < 8 or credential not in rejection.reason), rejection
+        return self.pb.rpc.Code.Name(rejection.code).removeprefix("CODE_")
+
     def agent(self, *arguments, stdin=None, env=None, timeout=DEADLINE):
         """Runs the agent to its end."""
         environment = clean_environment(INGEST_URL=self.ingest_url)
@@ -423,6 +327,10 @@ class Cluster:
         response.encoding = "utf-8"
         return Exposition(response.text)
 
+    def attempts(self, kind, result):
+        """How many attempts with a kind of credential were counted."""
+        return self.scrape().value("tobogganing_manager_auth_attempts_total", type=kind, result=result) or 0
+
     def wait_value(self, name, expected, /, timeout=DEADLINE, **labels):
         """Waits until the scraped value of a series is `expected`; returns that scrape."""
         seen = []
@@ -435,11 +343,6 @@ class Cluster:
             return wait_until(right, timeout=timeout)
         except AssertionError:
             raise AssertionError(f"{name}{labels} is {seen[0]}, not {expected}") from None
-
-
-def set_option(daemon, name, value):
-    """Another value for an option that the daemon is started with."""
-    daemon.argv[daemon.argv.index(name) + 1] = value
 
 
 def _flags(options):

@@ -16,13 +16,6 @@ def fleet(cluster):
     return cluster
 
 
-def fails(fleet, *arguments, status=1, part="", **options):
-    done = fleet.ctl(*arguments, **options)
-    assert done.returncode == status, f"{done.returncode}\n{done.stdout}{done.stderr}"
-    assert part in done.stderr, done.stderr
-    return done.stderr
-
-
 def test_a_cluster_is_added_and_listed(fleet):
     made = fleet.ctl_json("cluster", "add", "--id", "c1", "--name", "Cluster One", "--region", "us-east", "--datacenter",
                           "nyc1", "--headend-url", "wg://h1.example.com:51820")
@@ -73,8 +66,8 @@ def test_a_deleted_client_leaves_the_exposition_and_stays_away(make_cluster):
     assert fleet.ctl_json("headend", "delete", "h-gone") == {"headend_id": "h-gone"}
     assert fleet.post_client("gone", old, {}).status_code == 401
     assert fleet.post_headend("h-gone", token, {"metrics": {"cpu_usage": 10}}).status_code == 404
-    fails(fleet, "client", "delete", "gone", part="NOT_FOUND")
-    fails(fleet, "headend", "delete", "h-gone", part="NOT_FOUND")
+    fleet.ctl_fails("client", "delete", "gone", part="NOT_FOUND")
+    fleet.ctl_fails("headend", "delete", "h-gone", part="NOT_FOUND")
     fleet.wait_value("tobogganing_manager_clients_total", 1)
 
     def all_gone():
@@ -139,7 +132,7 @@ def test_a_token_lives_as_long_as_was_asked(fleet):
 def test_ids_are_taken_once(fleet):
     for kind in ("client", "cluster", "headend"):
         fleet.ctl_ok(kind, "add", "--id", "twice")
-        error = fails(fleet, kind, "add", "--id", "twice", part="ALREADY_EXISTS")
+        error = fleet.ctl_fails(kind, "add", "--id", "twice", part="ALREADY_EXISTS")
         assert "twice" in error or kind in error
     for kind in ("cluster", "headend"):
         assert json.loads(fleet.ctl_ok(kind, "add", "--id", "twice", "--if-missing", "--json"))[f"{kind}_id"] == "twice"
@@ -155,7 +148,7 @@ def test_ids_are_taken_once(fleet):
     (["headend", "add", "--id", "é"], "headend_id"),
 ])
 def test_a_bad_field_is_named(fleet, arguments, part):
-    error = fails(fleet, *arguments, part="INVALID_ARGUMENT")
+    error = fleet.ctl_fails(*arguments, part="INVALID_ARGUMENT")
     assert part in error
 
 
@@ -163,7 +156,7 @@ def test_a_bad_field_is_named(fleet, arguments, part):
                                        ["client", "revoke", "nobody"], ["headend", "token", "nobody"],
                                        ["client", "delete", "nobody"], ["headend", "delete", "nobody"]])
 def test_what_does_not_exist_is_not_found(fleet, arguments):
-    fails(fleet, *arguments, part="NOT_FOUND")
+    fleet.ctl_fails(*arguments, part="NOT_FOUND")
 
 
 def test_lists_page_through_everything(fleet, pb):
@@ -190,19 +183,19 @@ def test_health_and_status(fleet):
 
 
 def test_a_wrong_admin_token_is_refused_with_a_hint(fleet):
-    error = fails(fleet, "client", "list", env={"ADMIN_TOKEN": "hunter2"}, part="UNAUTHENTICATED")
+    error = fleet.ctl_fails("client", "list", env={"ADMIN_TOKEN": "hunter2"}, part="UNAUTHENTICATED")
     assert "ADMIN_TOKEN" in error and "hunter2" not in error
 
 
 def test_no_admin_token_is_a_usage_error(fleet):
-    fails(fleet, "client", "list", env={"ADMIN_TOKEN": ""}, status=2, part="ADMIN_TOKEN")
+    fleet.ctl_fails("client", "list", env={"ADMIN_TOKEN": ""}, status=2, part="ADMIN_TOKEN")
 
 
 def test_the_admin_token_can_come_from_a_file(fleet, tmp_path):
     (tmp_path / "token").write_text(fleet.admin_token + "\n")
     done = fleet.ctl("client", "list", "--admin-token-file", str(tmp_path / "token"), env={"ADMIN_TOKEN": ""})
     assert done.returncode == 0, done.stderr
-    fails(fleet, "client", "list", "--admin-token-file", "/nonexistent", env={"ADMIN_TOKEN": ""}, status=2,
+    fleet.ctl_fails("client", "list", "--admin-token-file", "/nonexistent", env={"ADMIN_TOKEN": ""}, status=2,
           part="admin-token-file")
 
 
@@ -232,7 +225,7 @@ def test_admin_tokens_rotate_without_a_gap(make_cluster, tmp_path):
 
 
 def test_a_server_that_is_away_is_said_with_a_hint(fleet):
-    error = fails(fleet, "health", "--server", f"tcp://127.0.0.1:{free_port()}", "--timeout", "1s", part="UNAVAILABLE")
+    error = fleet.ctl_fails("health", "--server", f"tcp://127.0.0.1:{free_port()}", "--timeout", "1s", part="UNAVAILABLE")
     assert "--server" in error and len(error.splitlines()) == 1
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from harness import binary, clean_environment, wait_until
+from tokens import openssl
 
 MS_2020 = 1577836800000
 
@@ -17,17 +18,6 @@ MS_2020 = 1577836800000
 def fleet(cluster):
     cluster.ctl_ok("cluster", "add", "--id", "base", "--region", "us-east", "--datacenter", "nyc1")
     return cluster
-
-
-def fails(fleet, *arguments, status=1, part="", **options):
-    done = fleet.ctl(*arguments, **options)
-    assert done.returncode == status, f"{done.returncode}\n{done.stdout}{done.stderr}"
-    assert part in done.stderr, done.stderr
-    return done.stderr
-
-
-def openssl(*arguments, data=None):
-    return subprocess.run(["openssl", *map(str, arguments)], input=data, capture_output=True, timeout=60, check=True).stdout
 
 
 def mode_of(path):
@@ -44,9 +34,9 @@ def test_what_is_updated_changes_and_nothing_else(fleet):
     assert fleet.ctl_json("client", "get", "u1") == after
     assert fleet.ctl_json("client", "update", "u1", "--cluster", "", "--location", "")["location"] == ""
     assert fleet.ctl_json("client", "get", "u1")["cluster_id"] == ""
-    fails(fleet, "client", "update", "u1", status=2, part="nothing to change")
-    fails(fleet, "client", "update", "u1", "--type", "toaster", part="type")
-    fails(fleet, "client", "update", "nobody", "--name", "x", part="NOT_FOUND")
+    fleet.ctl_fails("client", "update", "u1", status=2, part="nothing to change")
+    fleet.ctl_fails("client", "update", "u1", "--type", "toaster", part="type")
+    fleet.ctl_fails("client", "update", "nobody", "--name", "x", part="NOT_FOUND")
 
 
 def test_clusters_and_headends_are_updated_too(fleet):
@@ -86,7 +76,7 @@ def test_a_revoked_headend_gets_no_tokens_and_its_old_ones_are_refused(fleet):
     assert fleet.post_headend("rh", token, {"metrics": {"cpu_usage": 1}}).ok
     assert "rh is revoked since 20" in fleet.ctl_ok("headend", "revoke", "rh")
     assert fleet.post_headend("rh", token, {"metrics": {"cpu_usage": 1}}).status_code in (401, 403)
-    fails(fleet, "headend", "token", "rh", part="FAILED_PRECONDITION")
+    fleet.ctl_fails("headend", "token", "rh", part="FAILED_PRECONDITION")
 
 
 def test_all_tokens_of_a_headend_are_called_back_and_new_ones_are_good(fleet):
@@ -102,13 +92,13 @@ def test_all_tokens_of_a_headend_are_called_back_and_new_ones_are_good(fleet):
 def test_a_cluster_is_deleted_when_nothing_belongs_to_it_and_lives_by_heartbeats(fleet):
     fleet.ctl_ok("cluster", "add", "--id", "dc")
     fleet.ctl_ok("client", "add", "--id", "dc-client", "--cluster", "dc")
-    fails(fleet, "cluster", "delete", "dc", part="FAILED_PRECONDITION")
+    fleet.ctl_fails("cluster", "delete", "dc", part="FAILED_PRECONDITION")
     beat = fleet.ctl_json("cluster", "heartbeat", "dc", "--client-count", "150")
     assert beat["client_count"] == 150 and beat["heartbeat_unix_ms"] > MS_2020 and beat["registered_clients"] == 1
     fleet.ctl_ok("client", "update", "dc-client", "--cluster", "")
     assert fleet.ctl_ok("cluster", "delete", "dc") == "dc is deleted\n"
     fleet.ctl_ok("cluster", "revoke", "u2")
-    fails(fleet, "cluster", "heartbeat", "u2", part="FAILED_PRECONDITION")
+    fleet.ctl_fails("cluster", "heartbeat", "u2", part="FAILED_PRECONDITION")
 
 
 # --- keys ---
@@ -134,13 +124,13 @@ def test_a_rotated_key_overlaps_until_the_grace_is_over_or_ended(fleet):
     assert (status(third), status(fourth)) == (401, 200)
     fleet.ctl_ok("client", "rotate-key", "rot", "--grace", "1s")
     wait_until(lambda: status(fourth) == 401, "the grace is over")
-    fails(fleet, "client", "rotate-key", "rot", "--grace", "91d", status=2, part="grace")
+    fleet.ctl_fails("client", "rotate-key", "rot", "--grace", "91d", status=2, part="grace")
 
 
 def test_signing_keys_rotate_and_are_revoked(fleet):
     token = fleet.add_headend("sk")
     old = fleet.ctl_json("headend", "token", "sk")["kid"]
-    fails(fleet, "signing-key", "revoke", old, part="FAILED_PRECONDITION")
+    fleet.ctl_fails("signing-key", "revoke", old, part="FAILED_PRECONDITION")
     new = fleet.ctl_json("signing-key", "rotate", "--overlap", "1h")["kid"]
     assert new != old and fleet.ctl_json("headend", "token", "sk")["kid"] == new
     public = {key["kid"]: key for key in json.loads(fleet.ctl_ok("jwks"))["keys"]}
@@ -167,7 +157,7 @@ def test_a_certificate_with_a_fresh_key_goes_to_files_that_others_cant_read(flee
     names = openssl("x509", "-in", crt, "-noout", "-ext", "subjectAltName").decode()
     assert "DNS:ingest.example.com" in names and "192.0.2.1" in names
     assert fleet.ctl_ok("cert", "ca") == ca.read_text()
-    fails(fleet, "cert", "generate", "--type", "server", "--subject", "ingest", "--cert-out", str(crt), "--key-out",
+    fleet.ctl_fails("cert", "generate", "--type", "server", "--subject", "ingest", "--cert-out", str(crt), "--key-out",
           str(tmp_path / "x.key"), part="exists")
     assert not (tmp_path / "x.key").exists()
     before = crt.read_text()
@@ -180,7 +170,7 @@ def test_a_certificate_for_a_request_and_the_revocation_list(fleet, tmp_path):
     key, csr, crl = (tmp_path / name for name in ("k.pem", "r.csr", "fleet.crl"))
     openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", csr, "-subj",
             "/CN=whatever")
-    fails(fleet, "cert", "generate", "--type", "client", "--subject", "nobody", "--csr", str(csr), part="FAILED_PRECONDITION")
+    fleet.ctl_fails("cert", "generate", "--type", "client", "--subject", "nobody", "--csr", str(csr), part="FAILED_PRECONDITION")
     fleet.ctl_ok("client", "add", "--id", "laptop-9")
     pem = fleet.ctl_ok("cert", "generate", "--type", "client", "--subject", "laptop-9", "--csr", str(csr))
     assert openssl("x509", "-noout", "-pubkey", data=pem.encode()) == openssl("pkey", "-in", key, "-pubout")
@@ -195,13 +185,13 @@ def test_a_certificate_for_a_request_and_the_revocation_list(fleet, tmp_path):
     text = openssl("crl", "-inform", "DER", "-in", crl, "-noout", "-text").decode()
     assert serial.lstrip("0").upper() in text.replace(":", "") and "Key Compromise" in text
     assert fleet.ctl("cert", "crl", env={"ADMIN_TOKEN": ""}).stdout.startswith("-----BEGIN X509 CRL-----")
-    fails(fleet, "cert", "revoke", serial, "--reason", "boredom", part="reason")
+    fleet.ctl_fails("cert", "revoke", serial, "--reason", "boredom", part="reason")
 
 
 def test_a_private_key_is_only_shown_when_asked(fleet, tmp_path):
     arguments = ("cert", "generate", "--type", "server", "--subject", "k")
-    fails(fleet, *arguments, status=2, part="--key-out")
-    fails(fleet, *arguments, "--json", status=2, part="--key-out")
+    fleet.ctl_fails(*arguments, status=2, part="--key-out")
+    fleet.ctl_fails(*arguments, "--json", status=2, part="--key-out")
     assert "PRIVATE KEY" in fleet.ctl_ok(*arguments, "--key-out", "-")
     assert "PRIVATE KEY" in fleet.ctl_json(*arguments, "--key-out", "-")["key"]
     shown = fleet.ctl_json(*arguments, "--key-out", str(tmp_path / "k"))
@@ -211,8 +201,8 @@ def test_a_private_key_is_only_shown_when_asked(fleet, tmp_path):
 def test_clients_clusters_and_headends_are_added_with_a_certificate(fleet, tmp_path):
     for kind in ("client", "cluster", "headend"):
         crt, key = tmp_path / f"{kind}.crt", tmp_path / f"{kind}.key"
-        fails(fleet, kind, "add", "--id", f"with-{kind}", "--certificate", "--key-out", str(key), status=2, part="--cert-out")
-        fails(fleet, kind, "add", "--id", f"with-{kind}", "--cert-out", str(crt), status=2, part="--certificate")
+        fleet.ctl_fails(kind, "add", "--id", f"with-{kind}", "--certificate", "--key-out", str(key), status=2, part="--cert-out")
+        fleet.ctl_fails(kind, "add", "--id", f"with-{kind}", "--cert-out", str(crt), status=2, part="--certificate")
         out = fleet.ctl_ok(kind, "add", "--id", f"with-{kind}", "--certificate", "--cert-out", str(crt), "--key-out", str(key))
         assert "PRIVATE" not in out and out.startswith(f"{kind.upper()}_ID=with-{kind}\n")
         assert openssl("x509", "-in", crt, "-noout", "-pubkey") == openssl("pkey", "-in", key, "-pubout")
@@ -221,17 +211,17 @@ def test_clients_clusters_and_headends_are_added_with_a_certificate(fleet, tmp_p
     assert added["certificate"]["certificate"]["subject"] == added["client_id"] and "PRIVATE" in added["certificate"]["key"]
     # A refused registration leaves no files.
     crt, key = tmp_path / "no.crt", tmp_path / "no.key"
-    fails(fleet, "client", "add", "--id", "with-client", "--certificate", "--cert-out", str(crt), "--key-out", str(key),
+    fleet.ctl_fails("client", "add", "--id", "with-client", "--certificate", "--cert-out", str(crt), "--key-out", str(key),
           part="ALREADY_EXISTS")
     assert not crt.exists() and not key.exists()
 
 
 def test_a_request_has_a_limit(fleet, tmp_path):
     (tmp_path / "big").write_text("x" * (16 * 1024 + 1))
-    fails(fleet, "cert", "generate", "--type", "client", "--subject", "x", "--csr", str(tmp_path / "big"),
+    fleet.ctl_fails("cert", "generate", "--type", "client", "--subject", "x", "--csr", str(tmp_path / "big"),
           part="has more than 16384 bytes")
     (tmp_path / "most").write_text("x" * (16 * 1024))
-    fails(fleet, "cert", "generate", "--type", "client", "--subject", "x", "--csr", str(tmp_path / "most"),
+    fleet.ctl_fails("cert", "generate", "--type", "client", "--subject", "x", "--csr", str(tmp_path / "most"),
           part="INVALID_ARGUMENT")
 
 
@@ -250,7 +240,7 @@ def test_the_audit_log_has_every_act_and_no_secret(fleet):
     assert len(fleet.ctl_json("audit", "--target", "watched", "--since", "1h")) == 3
     table = fleet.ctl_ok("audit", "--target", "watched")
     assert len(table.splitlines()) == 4 and table.startswith("TIME")
-    fails(fleet, "audit", "--limit", "0", status=2, part="limit")
+    fleet.ctl_fails("audit", "--limit", "0", status=2, part="limit")
 
 
 # --- erasing ---
@@ -266,8 +256,8 @@ def test_erasing_lists_what_was_removed(fleet):
     assert one["server"].startswith("tcp://127.0.0.1:") and one["samples"] == gone["samples"]
     table = fleet.ctl_ok("client", "delete", "erased", "--erase")  # again: it is remembered
     assert table.startswith("erased is erased\n") and "SAMPLES" in table
-    fails(fleet, "client", "delete", "never-was", "--erase", part="NOT_FOUND")
-    fails(fleet, "client", "delete", "erased", "--erase", "--server", "tcp://127.0.0.1:1", "--timeout", "200ms",
+    fleet.ctl_fails("client", "delete", "never-was", "--erase", part="NOT_FOUND")
+    fleet.ctl_fails("client", "delete", "erased", "--erase", "--server", "tcp://127.0.0.1:1", "--timeout", "200ms",
           part="UNAVAILABLE")
 
 

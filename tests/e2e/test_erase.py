@@ -4,12 +4,13 @@ import time
 
 import pytest
 
+import sp
 import wire
 from harness import wait_until
+from peers import REGISTRY, Peer
 from torture.consumer import Bus
 from torture.consumer_process import samples_of
 
-REGISTRY = "/tobogganing.v1.Registry/"
 GONE, STAYS = "gone-client-7c1e", "stays-client-90af"
 SAMPLES, BATCHES = 2000, 40
 ERASED_RECORDS = 2 * BATCHES + 1  # one of them had nothing else
@@ -149,3 +150,48 @@ def test_who_is_registered_again_keeps_what_he_reports_since(bed):
         submit_both(cluster, keys, 1, clients=(name, STAYS), agent=f"second-{attempt}")
         wait_until(lambda n=name: f"event=erasure_done client_id={n} " in cluster.ingestd.log(), "it is erased")
         assert journal_samples(cluster)[name] == SAMPLES
+
+
+def test_who_is_erased_again_while_the_first_erasure_goes_on_is_erased_twice_and_no_more(bed):
+    cluster, keys = bed
+    for name in ("twice", "twice", "marker"):
+        keys[name] = cluster.add_client(name)
+        submit_both(cluster, keys, 1, clients=(name, STAYS), agent=f"relay-of-{keys[name][-6:]}")
+        with cluster.rpc(bearer=cluster.admin_token) as rpc:
+            rpc.call(REGISTRY + "EraseClient", cluster.pb.registry.ClientId(client_id=name), cluster.pb.registry.Erasure)
+        if name == "twice" and cluster.ingestd.log().count("event=client_erased client_id=twice") < 2:
+            continue
+        wait_until(lambda n=name: f"event=erasure_done client_id={n} " in cluster.ingestd.log(), f"{name} is erased")
+    assert "twice" not in journal_samples(cluster)
+    assert cluster.ingestd.log().count("event=erasure_done client_id=twice ") == 2
+
+
+def test_erasures_are_carried_out_by_who_has_done_more_for_another_database(bed):
+    cluster, keys = bed
+    cluster.ingestd.stop()
+    (cluster.state_dir / "erased").write_text("00000000ffffffff\n")
+    cluster.ingestd.start()
+    keys["anew"] = cluster.add_client("anew")
+    submit_both(cluster, keys, 1, clients=("anew", STAYS), agent="relay-of-anew")
+    report = json.loads(cluster.ctl_ok("client", "delete", "anew", "--erase", "--json"))
+    assert report["samples"] == SAMPLES and "anew" not in journal_samples(cluster)
+
+
+def test_the_old_row_of_who_was_registered_again_while_an_ingestd_was_away_goes_too(pair):
+    """The one that was away never saw that the id was gone in between."""
+    key = pair.a.add_client("back")
+    wait_until(lambda: pair.b.accepts("back", key, value=77), "the other knows the client")
+    pair.b.close()
+    pair.b.daemon.stop()
+    pair.a.client("EraseClient", "back", pair.pb.registry.Erasure)
+    key = pair.a.add_client("back")
+    pair.b.daemon.start()
+    pair.peers[1] = pair.b = Peer(pair.cluster, pair.b.daemon)
+    wait_until(lambda: "event=erasure_done client_id=back " in pair.b.daemon.log(), "it is erased there")
+    request = pair.pb.reports.LastRequest(client_id="back", credential=key)
+    with pytest.raises(sp.RpcError) as caught:
+        pair.b.agent.call("/tobogganing.v1.Reports/Last", request, pair.pb.reports.LastReport)
+    assert caught.value.code == "NOT_FOUND"
+    wait_until(lambda: 'client_id="back"' not in pair.cluster.get_metrics().text, "it left the exporter")
+    assert pair.b.accepts("back", key, value=78)
+    pair.cluster.wait_value("tobogganing_client_bytes_sent", 78, client_id="back")

@@ -69,14 +69,6 @@ def batches(fleet):
     return [record for record in records(fleet) if record["kind"] == "batch"]
 
 
-def refused_start(fleet):
-    """Starts ingestd, which must not start; returns what it said."""
-    fleet.ingestd.start(wait=False)
-    process, fleet.ingestd.process = fleet.ingestd.process, None
-    assert process.wait(60) not in (0, 99)
-    return fleet.ingestd.log()
-
-
 def snapshot(fleet):
     """Every file of the journal, with its content."""
     folder = fleet.state_dir / "journal"
@@ -158,7 +150,7 @@ def test_what_a_crash_left_at_the_end_is_no_damage(fleet):
 def test_a_damaged_record_is_named_and_a_repair_loses_nothing_else(fleet):
     lost = batches(fleet)[1]
     flip(segment(fleet), lost["offset"] + 30)
-    said = refused_start(fleet)
+    said = fleet.ingestd.start_fails()[1]
     assert f"{segment(fleet).name} at offset {lost['offset']}" in said and "tobogganctl journal repair" in said
     report = verified(fleet, status=1)
     (damage,) = report["damages"]
@@ -191,7 +183,7 @@ def test_a_damaged_record_is_named_and_a_repair_loses_nothing_else(fleet):
 def test_a_lost_header_loses_nothing(fleet):
     with open(segment(fleet), "r+b") as file:
         file.write(bytes(HEADER_BYTES))
-    assert segment(fleet).name in refused_start(fleet)
+    assert segment(fleet).name in fleet.ingestd.start_fails()[1]
     journal(fleet, "repair", "--yes")
     assert start_and_read(fleet) == ALL
 
@@ -206,7 +198,7 @@ def test_a_damaged_checkpoint_gives_way_to_what_was_before_it(fleet):
     assert [row["file"] for row in told] == [newest.name, before.name]
     assert told[0]["clients"] == len(CLIENTS) and told[0]["created_unix_ms"] and told[0]["stored_samples"] == 7
     flip(newest, newest.stat().st_size // 2)
-    said = refused_start(fleet)
+    said = fleet.ingestd.start_fails()[1]
     assert newest.name in said and "tobogganctl journal repair" in said
     assert verified(fleet, status=1)["damages"][0]["file"] == newest.name
     journal(fleet, "repair", "--yes")
@@ -222,7 +214,7 @@ def test_a_damaged_checkpoint_that_is_the_only_one_keeps_what_can_be_read(fleet)
     (only,) = checkpoints(fleet)
     segment(fleet).unlink()  # the journal before it is gone too
     flip(only, only.stat().st_size - 2 * 16 - 3)
-    refused_start(fleet)
+    fleet.ingestd.start_fails()
     journal(fleet, "repair", "--yes")
     assert checkpoints(fleet) == [only]
     assert start_and_read(fleet).items() <= ALL.items()
@@ -235,7 +227,7 @@ def test_a_journal_that_is_lost_goes_on_behind_its_checkpoint(fleet):
     fleet.ingestd.start()
     fleet.ingestd.stop()
     segment(fleet).unlink()
-    assert "tobogganctl journal repair" in refused_start(fleet)
+    assert "tobogganctl journal repair" in fleet.ingestd.start_fails()[1]
     assert "damages" in journal(fleet, "verify", status=1).stdout
     journal(fleet, "repair", "--yes")
     assert verified(fleet)["ok"]

@@ -4,28 +4,19 @@ import base64
 import hashlib
 import hmac
 import http.client
-import itertools
 import json
 import re
 import time
 
 import pytest
 
-from harness import DEADLINE, wait_until
+from harness import DEADLINE, own_address, wait_until
 from sp import RpcError
 from tokens import EcIssuer, RsaIssuer, as_bytes, b64
 
 ISSUER, AUDIENCE = "https://issuer.example.org", "metrics"
 P256_ORDER = int("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551", 16)
 MAX_TOKEN_BYTES = 8192
-
-_addresses = itertools.count(1)
-
-
-def own_address():
-    """A loopback address that nobody has called from yet."""
-    number = next(_addresses)
-    return f"127.77.{number >> 8}.{number & 255}"
 
 
 @pytest.fixture(scope="module")
@@ -82,20 +73,8 @@ def heartbeat_over_http(fleet, token, address, _headend="h1"):
     return over_http(fleet, "/api/v1/clusters/k1/heartbeat", token, {"client_count": 1}, address)
 
 
-_numbers = itertools.count(1)
-
-
 def submit(fleet, token, address, headend="h1"):
-    batch = fleet.pb.ingest.Batch(agent_id="attacker", boot_id=1, number=next(_numbers))
-    batch.headends.add(headend_id=headend, time_unix_ms=[int(time.time() * 1000)], cpu_usage=[1])
-    request = fleet.pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[token])
-    with fleet.rpc(source=address) as rpc:
-        response = rpc.submit(request)
-    if not response.rejected:
-        return "OK"
-    (rejection,) = response.rejected
-    assert rejection.retry_after_ms == 0 and (len(token) < 8 or token not in rejection.reason)
-    return fleet.pb.rpc.Code.Name(rejection.code).removeprefix("CODE_")
+    return fleet.submit_one(token, headend=headend, source=address)
 
 
 def heartbeat(fleet, token, address, _headend="h1"):
@@ -470,8 +449,8 @@ def test_what_is_no_string_of_utf_8_is_refused_by_http(fleet):
 
 def test_every_attempt_was_counted(fleet):
     """The last one: what all of the above add up to. (Attempts that HTTP refuses as a whole never get to the door.)"""
-    def counted(result, type_="jwt"):
-        return fleet.scrape().value("tobogganing_manager_auth_attempts_total", type=type_, result=result) or 0
+    def counted(result, kind="jwt"):
+        return fleet.attempts(kind, result)
     wait_until(lambda: counted("success") >= fleet.tally["success"], "all good tokens are counted")
     wait_until(lambda: counted("failure") >= fleet.tally["failure"], "all attacks are counted")
     assert counted("success") == fleet.tally["success"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import DEADLINE, session_from, wait_until
+from harness import DEADLINE, own_address, session_from, wait_until
 from sp import RpcError
 
 ATTEMPTS = "tobogganing_manager_auth_attempts_total"
@@ -16,7 +16,6 @@ FLOOD = 10000
 ATTACKERS = 4
 
 _numbers = itertools.count(1)
-_hosts = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +24,6 @@ def fleet(cluster):
     cluster.keys = {name: cluster.add_client(name, cluster="k1") for name in ("near", "beside", "c1")}
     cluster.token = cluster.add_headend("h1", cluster="k1")
     return cluster
-
-
-def own_address():
-    """One that no other test comes from."""
-    return f"127.2.0.{next(_hosts)}"
 
 
 class Door:
@@ -64,10 +58,6 @@ def until_limited(attempt, limit=4 * BURST):
     raise AssertionError(f"{limit} wrong attempts were not limited")
 
 
-def counted(fleet, kind, result):
-    return fleet.scrape().value(ATTEMPTS, type=kind, result=result) or 0
-
-
 def in_threads(jobs):
     """Runs the jobs, each in a thread, and raises what one of them raised."""
     problems = []
@@ -87,7 +77,7 @@ def in_threads(jobs):
 
 
 def test_ten_thousand_wrong_keys_do_not_slow_a_good_client(fleet, capsys):
-    before = {result: counted(fleet, "api_key", result) for result in ("success", "failure", "limited")}
+    before = {result: fleet.attempts("api_key", result) for result in ("success", "failure", "limited")}
     statuses, latencies, done = [], {"near": [], "beside": []}, threading.Event()
     left = itertools.count()
 
@@ -257,7 +247,7 @@ def test_tokens_that_are_not_known_yet_wait_where_wrong_ones_came_from(fleet):
     def report(where, token):
         return where.ask("POST", "/api/v1/headends/h1/metrics", token, {"metrics": {"cpu_usage": 1}})
     assert report(door, fleet.token) == 200  # known from here on
-    before = counted(fleet, "jwt", "limited")
+    before = fleet.attempts("jwt", "limited")
     assert until_limited(lambda: report(door, "a.b.c")) >= BURST
     fresh = fleet.headend_token("h1", "--ttl", "1h")
     statuses = []
@@ -270,6 +260,6 @@ def test_tokens_that_are_not_known_yet_wait_where_wrong_ones_came_from(fleet):
     assert 429 in statuses, "its signature was checked"
     assert report(elsewhere, fresh) == 200
     assert report(door, fresh) == 200
-    wait_until(lambda: counted(fleet, "jwt", "limited") > before, "they are counted")
+    wait_until(lambda: fleet.attempts("jwt", "limited") > before, "they are counted")
     door.close()
     elsewhere.close()

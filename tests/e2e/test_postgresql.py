@@ -14,88 +14,15 @@ import time
 import pytest
 
 import sp
-import wire
-from harness import DEADLINE, Daemon, binary, clean_environment, free_port, sanitized, set_option, wait_until
-from postgresql import Postgresql
+from harness import DEADLINE, sanitized, set_option, wait_until
+from peers import REGISTRY, Pair, Peer
 
 KNOWN_WITHIN_S = 1.0  # what the issue promises; a sanitizer makes everything slower
-REGISTRY = "/tobogganing.v1.Registry/"
 IMPORTED, CHUNK = 20000, 5000
 
 
 def known_within():
     return KNOWN_WITHIN_S * (4 if sanitized() else 1)
-
-
-class Peer:
-    """One ingestd of several, as an admin and as an agent."""
-    numbers = iter(range(1, 1 << 30))
-
-    def __init__(self, cluster, daemon):
-        self.cluster, self.daemon, self.pb = cluster, daemon, cluster.pb
-        self.admin = cluster.rpc(bearer=cluster.admin_token, url=daemon.url)
-        self.agent = cluster.rpc(url=daemon.url)
-
-    def close(self):
-        self.admin.close()
-        self.agent.close()
-
-    def call(self, method, request, response):
-        return self.admin.call(REGISTRY + method, request, response)
-
-    def add_client(self, client_id, **fields):
-        answer = self.call("AddClient", self.pb.registry.AddClientRequest(client_id=client_id, **fields),
-                           self.pb.registry.AddClientResponse)
-        return answer.api_key
-
-    def client(self, method, client_id, response=None):
-        return self.call(method, self.pb.registry.ClientId(client_id=client_id), response or self.pb.registry.Client)
-
-    def rotate(self, client_id, grace_s=0):
-        request = self.pb.registry.RotateClientKeyRequest(client_id=client_id, grace_s=grace_s)
-        return self.call("RotateClientKey", request, self.pb.registry.RotateClientKeyResponse).api_key
-
-    def headend_token(self, headend_id):
-        request = self.pb.registry.IssueHeadendTokenRequest(headend_id=headend_id)
-        return self.call("IssueHeadendToken", request, self.pb.registry.IssueHeadendTokenResponse).token
-
-    def list_clients(self):
-        return self.call("ListClients", self.pb.registry.ListRequest(page_size=10000), self.pb.registry.ListClientsResponse)
-
-    def health(self):
-        return self.agent.call("/tobogganing.v1.Health/Check", self.pb.health.HealthCheckRequest(),
-                               self.pb.health.HealthCheckResponse)
-
-    def accepts(self, name, credential, kind="clients", value=1):
-        """Is a report stored? Anything but a wrong credential, or a headend that is not known yet, is an error."""
-        batch = self.pb.ingest.Batch(agent_id="pg", boot_id=1, number=next(self.numbers))
-        if kind == "clients":
-            batch.clients.add(client_id=name, time_unix_ms=wire.deltas([int(time.time() * 1000)]),
-                              bytes_sent=wire.deltas([value]))
-        else:
-            batch.headends.add(headend_id=name, time_unix_ms=wire.deltas([int(time.time() * 1000)]), cpu_usage=[value])
-        request = self.pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[credential])
-        try:
-            answer = self.agent.submit(request)
-        except sp.RpcError as error:
-            assert error.code in ("UNAUTHENTICATED", "PERMISSION_DENIED"), error
-            return False
-        codes = [self.pb.rpc.Code.Name(rejection.code) for rejection in answer.rejected]
-        assert set(codes) <= {"CODE_UNAUTHENTICATED", "CODE_PERMISSION_DENIED", "CODE_NOT_FOUND"}, codes
-        return not codes
-
-
-class Pair:
-    """Two ingestd on one database."""
-
-    def __init__(self, cluster):
-        self.cluster, self.pb = cluster, cluster.pb
-        self.peers = [Peer(cluster, daemon) for daemon in cluster.ingestds]
-        self.a, self.b = self.peers
-
-    def close(self):
-        for peer in self.peers:
-            peer.close()
 
 
 def unavailable(function, *arguments):
@@ -104,37 +31,6 @@ def unavailable(function, *arguments):
     assert caught.value.code == "UNAVAILABLE", caught.value
     assert caught.value.response.retry_after_ms > 0
     return caught.value
-
-
-def log_has(daemon, event):
-    return f"event={event}" in daemon.log()
-
-
-@pytest.fixture(scope="module")
-def server():
-    return Postgresql()
-
-
-@pytest.fixture(scope="module")
-def pair(make_cluster, server):
-    """Both start at once on an empty database."""
-    cluster = make_cluster(start=False, registry=server)
-    cluster.add_ingestd()
-    cluster.dial_all()
-    for daemon in cluster.ingestds:
-        daemon.state_dir.mkdir(exist_ok=True)
-        daemon.start(wait=False)
-    for daemon in cluster.daemons:
-        if daemon.running():
-            daemon.wait_ready()
-        else:
-            daemon.start()
-    cluster.wait_ready()
-    both = Pair(cluster)
-    yield both
-    both.close()
-    for daemon in cluster.ingestds:
-        assert server.password not in daemon.log_path.read_text(), "the password is in a log"
 
 
 # --- what one changes, the other knows ---
@@ -271,7 +167,7 @@ def test_without_the_database_reports_go_on_and_changes_wait(pair, away, mode):
             unavailable(peer.add_client, "meanwhile")
             unavailable(peer.client, "RevokeClient", name)
             unavailable(peer.list_clients)
-            assert log_has(peer.daemon, "registry_away")
+            assert "event=registry_away" in peer.daemon.log()
         by_http = pair.cluster.post("/api/v1/clients/register", pair.cluster.admin_token,
                                     {"name": "x", "type": "native", "public_key": "k"})
         assert by_http.status_code == 503 and int(by_http.headers["Retry-After"]) >= 1, by_http.text
@@ -279,7 +175,7 @@ def test_without_the_database_reports_go_on_and_changes_wait(pair, away, mode):
         assert pair.cluster.ctl_json("health")["registry_away"] is True
     for peer in pair.peers:
         wait_until(lambda p=peer: not p.health().registry_away, "the database is back", timeout=10)
-        assert log_has(peer.daemon, "registry_back")
+        assert "event=registry_back" in peer.daemon.log()
     pair.a.client("RevokeClient", name)
     wait_until(lambda: not pair.b.accepts(name, key), "refused", timeout=known_within())
     assert not pair.a.list_clients().next_page
@@ -423,105 +319,6 @@ def test_a_database_that_lost_its_last_changes_is_read_anew(apart):
     apart.proxy.thaw()
     wait_until(lambda: not apart.b.health().registry_away, "b is back", timeout=30)
     wait_until(lambda: not apart.b.accepts("stays-bad", key), "b has read everything", timeout=5)
-
-
-# --- starting ---
-
-def start_alone(tmp_path, options, env=None):
-    """One ingestd, not waited for."""
-    state = tmp_path / f"state-{secrets.token_hex(4)}"
-    state.mkdir()
-    environment = {"ADMIN_TOKEN": "a", "CLUSTER_TOKEN": "c", **(env or {})}
-    daemon = Daemon("ingestd", [binary("tobogganing-ingestd"), "--listen", f"tcp://127.0.0.1:{free_port()}", "--bus-listen",
-                                f"tcp://127.0.0.1:{free_port()}", "--state-dir", str(state), *options],
-                    clean_environment(**environment), tmp_path / f"{state.name}.log")
-    return daemon.start(wait=False)
-
-
-def refused(tmp_path, options, env=None):
-    """The status and the log of an ingestd that does not start."""
-    daemon = start_alone(tmp_path, options, env)
-    status = daemon.process.wait(DEADLINE)
-    daemon.process = None
-    assert not log_has(daemon, "ready")
-    return status, daemon.log()
-
-
-@pytest.fixture
-def database(server, tmp_path):
-    """Options for an empty database of its own."""
-    name = server.make_database()
-    password = tmp_path / "password"
-    password.write_text(server.password)
-    yield ["--registry", server.url(name), "--registry-password-file", str(password)]
-    server.drop_database(name)
-
-
-def test_ingestd_waits_for_a_database_that_is_not_there_yet(server, tmp_path, database):
-    server.stop()
-    waiting, impatient = (start_alone(tmp_path, database) for _ in range(2))
-    try:
-        for daemon in (waiting, impatient):
-            wait_until(lambda d=daemon: log_has(d, "registry_away"), "it says so")
-        impatient.stop()  # with success
-        assert waiting.running() and not log_has(waiting, "ready")
-    finally:
-        server.restart()
-    waiting.wait_ready()
-    waiting.stop()
-
-
-def test_a_newer_schema_is_refused_and_left_alone(server, tmp_path, database):
-    for options in (database, ["--registry", f"sqlite:{tmp_path}/registry.db"]):
-        daemon = start_alone(tmp_path, options)
-        daemon.wait_ready()
-        daemon.stop()
-    server.execute("INSERT INTO schema_version VALUES (999, 1)", database[1].rsplit("/", 1)[1])
-    subprocess.run(["/usr/bin/python3", "-c", "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]);"
-                    "d.execute('INSERT INTO schema_version VALUES (999, 1)'); d.commit()", f"{tmp_path}/registry.db"],
-                   check=True)
-    for options in (database, ["--registry", f"sqlite:{tmp_path}/registry.db"]):
-        status, log = refused(tmp_path, options)
-        assert status in (1, 2) and "version 999" in log and "newer version of this program" in log, log
-
-
-def test_a_second_ingestd_on_one_sqlite_file_is_refused(tmp_path):
-    options = ["--registry", f"sqlite:{tmp_path}/registry.db"]
-    first = start_alone(tmp_path, options)
-    first.wait_ready()
-    status, log = refused(tmp_path, options)
-    assert status in (1, 2) and "another process has it open" in log and "postgresql://" in log, log
-    first.stop()
-
-
-def test_a_wrong_password_ends_the_start_and_is_not_repeated(server, tmp_path, database):
-    secret = "Sup3rSecret"
-    (tmp_path / "password").write_text(secret + "\n")
-    status, log = refused(tmp_path, database)
-    assert status in (1, 2) and "password authentication failed" in log and secret not in log, log
-    with_password = database[1].replace("tobogganing@", f"tobogganing:{secret}@")
-    status, log = refused(tmp_path, [], {"TOBOGGANING_REGISTRY": with_password})
-    assert status in (1, 2) and "password authentication failed" in log and secret not in log, log
-    status, log = refused(tmp_path, [], {"TOBOGGANING_REGISTRY": with_password.replace(secret, "Sup3r@Secret")})
-    assert status == 2 and "TOBOGGANING_REGISTRY" in log and "Sup3r" not in log and "Secret@" not in log, log
-
-
-def test_a_password_on_the_command_line_is_refused(server, tmp_path, database):
-    for secret in ("Sup3rSecret", "Sup3r/Secret"):
-        status, log = refused(tmp_path, ["--registry", database[1].replace("tobogganing@", f"tobogganing:{secret}@")])
-        assert status == 2 and "--registry" in log and "password" in log and "Sup3r" not in log, log
-    status, log = refused(tmp_path, ["--registry", database[1] + "?password=Sup3rSecret"])
-    assert status == 2 and "Sup3r" not in log, log
-
-
-def test_a_password_in_the_environment_is_fine_and_nowhere_else(server, tmp_path, database):
-    url = database[1].replace("tobogganing@", f"tobogganing:{server.password}@")
-    daemon = start_alone(tmp_path, [], {"TOBOGGANING_REGISTRY": url})
-    daemon.wait_ready()
-    arguments = open(f"/proc/{daemon.process.pid}/cmdline", "rb").read()
-    assert server.password.encode() not in arguments
-    daemon.stop()
-    assert server.password not in daemon.log()
 
 
 # --- all or nothing ---

@@ -11,7 +11,6 @@ import wire
 from harness import DEADLINE, sanitized, wait_until
 
 REGISTRY = "/tobogganing.v1.Registry/"
-SUBMIT = "/tobogganing.v1.Ingest/Submit"
 SQL_TEXTS = ["'; DROP TABLE clients; --", "\" OR 1=1 --", "a\\'; --", "$1", "%s%n", "Robert'); DELETE FROM audit;--"]
 BAD_IDS = ["a/b", "a%2Fb", "../etc", "a b", "ä", "x" * 129, "a\n", *SQL_TEXTS]
 
@@ -57,31 +56,6 @@ def unique(prefix):
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
-def submit(fleet, client_id, key):
-    """Reports one sample; the rejection's code, or None."""
-    pb = fleet.pb
-    batch = pb.ingest.Batch(agent_id="a", boot_id=secrets.randbits(32), number=1)
-    batch.clients.add(client_id=client_id, time_unix_ms=[int(time.time() * 1000)], bytes_sent=wire.deltas([1]))
-    with fleet.rpc() as rpc:
-        try:
-            answer = rpc.submit(pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[key]))
-        except sp.RpcError as error:
-            return error.code
-    return pb.rpc.Code.Name(answer.rejected[0].code).removeprefix("CODE_") if answer.rejected else None
-
-
-def submit_headend(fleet, headend_id, token):
-    pb = fleet.pb
-    batch = pb.ingest.Batch(agent_id="a", boot_id=secrets.randbits(32), number=1)
-    batch.headends.add(headend_id=headend_id, time_unix_ms=[int(time.time() * 1000)], cpu_usage=[1])
-    with fleet.rpc() as rpc:
-        try:
-            answer = rpc.submit(pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[token]))
-        except sp.RpcError as error:
-            return error.code
-    return pb.rpc.Code.Name(answer.rejected[0].code).removeprefix("CODE_") if answer.rejected else None
-
-
 def audit(admin, target="", **fields):
     """All entries, the newest first."""
     entries, page = [], ""
@@ -98,9 +72,9 @@ def audit(admin, target="", **fields):
 def test_a_revoked_key_is_refused_on_the_very_next_submit(fleet, admin):
     client_id = unique("c")
     key = admin.AddClient(client_id=client_id).api_key
-    assert submit(fleet, client_id, key) is None
+    assert fleet.submit_one(key, client=client_id) == "OK"
     assert admin.RevokeClient(client_id=client_id).revoked_unix_ms > 0
-    assert submit(fleet, client_id, key) == "UNAUTHENTICATED"
+    assert fleet.submit_one(key, client=client_id) == "UNAUTHENTICATED"
     assert admin.refused("RotateClientKey", "FAILED_PRECONDITION", client_id=client_id).startswith("client_id: ")
 
 
@@ -111,10 +85,10 @@ def test_the_old_key_is_good_for_the_grace_and_not_longer(fleet, admin):
     ends = rotated.client.previous_key_expires_unix_ms / 1000
     assert abs(ends - time.time() - grace_s) < 1
     while time.time() < ends - 0.5:
-        assert submit(fleet, client_id, old) is None
+        assert fleet.submit_one(old, client=client_id) == "OK"
     wait_until(lambda: time.time() > ends, "the grace is over")
-    assert submit(fleet, client_id, old) == "UNAUTHENTICATED"
-    assert submit(fleet, client_id, rotated.api_key) is None
+    assert fleet.submit_one(old, client=client_id) == "UNAUTHENTICATED"
+    assert fleet.submit_one(rotated.api_key, client=client_id) == "OK"
     assert admin.GetClient(client_id=client_id).previous_key_expires_unix_ms == 0
 
 
@@ -122,13 +96,13 @@ def test_a_rotation_without_grace_ends_the_old_key_at_once(fleet, admin):
     client_id = unique("c")
     old = admin.AddClient(client_id=client_id).api_key
     new = admin.RotateClientKey(client_id=client_id).api_key
-    assert submit(fleet, client_id, old) == "UNAUTHENTICATED"
-    assert submit(fleet, client_id, new) is None
+    assert fleet.submit_one(old, client=client_id) == "UNAUTHENTICATED"
+    assert fleet.submit_one(new, client=client_id) == "OK"
     newer = admin.RotateClientKey(client_id=client_id, grace_s=3600)
-    assert newer.client.key_generation == 3 and submit(fleet, client_id, new) is None
+    assert newer.client.key_generation == 3 and fleet.submit_one(new, client=client_id) == "OK"
     admin.RevokePreviousKey(client_id=client_id)
-    assert submit(fleet, client_id, new) == "UNAUTHENTICATED"
-    assert submit(fleet, client_id, newer.api_key) is None
+    assert fleet.submit_one(new, client=client_id) == "UNAUTHENTICATED"
+    assert fleet.submit_one(newer.api_key, client=client_id) == "OK"
 
 
 def test_a_client_rotates_its_own_key(fleet, admin):
@@ -140,7 +114,7 @@ def test_a_client_rotates_its_own_key(fleet, admin):
     new = mine.RotateClientKey(client_id=client_id).api_key
     mine.refused("RotateClientKey", "UNAUTHENTICATED", client_id=client_id)  # with the old one
     mine.rpc.close()
-    assert submit(fleet, client_id, new) is None and submit(fleet, other, others) is None
+    assert fleet.submit_one(new, client=client_id) == "OK" and fleet.submit_one(others, client=other) == "OK"
     last = audit(admin, client_id)[0]
     assert (last.who, last.action) == (f"client {client_id}", "client.rotate_key")
 
@@ -148,10 +122,10 @@ def test_a_client_rotates_its_own_key(fleet, admin):
 def test_a_deleted_client_is_gone_everywhere(fleet, admin):
     client_id = unique("c")
     key = admin.AddClient(client_id=client_id).api_key
-    assert submit(fleet, client_id, key) is None
+    assert fleet.submit_one(key, client=client_id) == "OK"
     fleet.wait_value("tobogganing_client_bytes_sent", 1, client_id=client_id)
     admin.DeleteClient(client_id=client_id)
-    assert submit(fleet, client_id, key) == "UNAUTHENTICATED"
+    assert fleet.submit_one(key, client=client_id) == "UNAUTHENTICATED"
     fleet.wait_value("tobogganing_client_bytes_sent", None, client_id=client_id)
     assert admin.refused("DeleteClient", "NOT_FOUND", client_id=client_id) == "client_id: no such client"
 
@@ -159,7 +133,7 @@ def test_a_deleted_client_is_gone_everywhere(fleet, admin):
 def test_new_labels_show_without_a_new_report(fleet, admin):
     client_id = unique("c")
     key = admin.AddClient(client_id=client_id, name="before").api_key
-    assert submit(fleet, client_id, key) is None
+    assert fleet.submit_one(key, client=client_id) == "OK"
     fleet.wait_value("tobogganing_client_bytes_sent", 1, client_id=client_id, name="before")
     admin.UpdateClient(client_id=client_id, name="after", type="docker", update_mask=["name", "type"])
     fleet.wait_value("tobogganing_client_bytes_sent", 1, client_id=client_id, name="after", type="docker")
@@ -172,23 +146,23 @@ def test_headends_tokens_end_when_they_are_revoked(fleet, admin):
     admin.AddCluster(cluster_id=cluster_id, region="eu", headend_url="https://vpn.example.com")
     admin.AddHeadend(headend_id=headend_id, cluster_id=cluster_id)
     token = admin.IssueHeadendToken(headend_id=headend_id).token
-    assert submit_headend(fleet, headend_id, token) is None
+    assert fleet.submit_one(token, headend=headend_id) == "OK"
     admin.RevokeHeadendTokens(headend_id=headend_id)
-    assert submit_headend(fleet, headend_id, token) == "UNAUTHENTICATED"
+    assert fleet.submit_one(token, headend=headend_id) == "UNAUTHENTICATED"
     token = admin.IssueHeadendToken(headend_id=headend_id).token
-    assert submit_headend(fleet, headend_id, token) is None
+    assert fleet.submit_one(token, headend=headend_id) == "OK"
     own = Admin(fleet, token)
     assert own.HeartbeatCluster(cluster_id=cluster_id, client_count=5).client_count == 5
     own.refused("GetHeadend", "UNAUTHENTICATED", headend_id=headend_id)
     admin.RevokeCluster(cluster_id=cluster_id)
     own.refused("HeartbeatCluster", "UNAUTHENTICATED", cluster_id=cluster_id)
     own.rpc.close()
-    assert submit_headend(fleet, headend_id, token) == "UNAUTHENTICATED"
+    assert fleet.submit_one(token, headend=headend_id) == "UNAUTHENTICATED"
     assert "its cluster is revoked" in admin.refused("IssueHeadendToken", "FAILED_PRECONDITION", headend_id=headend_id)
     admin.UpdateHeadend(headend_id=headend_id, cluster_id="", update_mask=["cluster_id"])
-    assert submit_headend(fleet, headend_id, token) is None
+    assert fleet.submit_one(token, headend=headend_id) == "OK"
     admin.RevokeHeadend(headend_id=headend_id)
-    assert submit_headend(fleet, headend_id, token) == "UNAUTHENTICATED"
+    assert fleet.submit_one(token, headend=headend_id) == "UNAUTHENTICATED"
     assert "is revoked" in admin.refused("IssueHeadendToken", "FAILED_PRECONDITION", headend_id=headend_id)
 
 
@@ -276,11 +250,11 @@ def test_imported_clients_report_with_their_keys(fleet, pb, admin):
     prefix, import_id = unique("i") + ".", secrets.randbits(63) + 1
     chunk = rows(pb, prefix, 30)
     assert admin.ImportClients(import_id=import_id, sequence=1, clients=chunk[:20]).staged == 20
-    assert submit(fleet, prefix + "0", f"tobk_{prefix}0") == "UNAUTHENTICATED"
+    assert fleet.submit_one(f"tobk_{prefix}0", client=prefix + "0") == "UNAUTHENTICATED"
     done = admin.ImportClients(import_id=import_id, sequence=2, clients=chunk[20:], commit=True)
     assert (done.staged, done.added) == (30, 30)
     for i in (0, 19, 20, 29):
-        assert submit(fleet, f"{prefix}{i}", f"tobk_{prefix}{i}") is None
+        assert fleet.submit_one(f"tobk_{prefix}{i}", client=f"{prefix}{i}") == "OK"
     message = admin.refused("ImportClients", "ALREADY_EXISTS", import_id=import_id + 1, sequence=1, clients=chunk[:1], commit=True)
     assert prefix + "0" in message
     chunk[0].type = "toaster"
@@ -298,15 +272,11 @@ def test_a_hundred_thousand_clients_are_imported_in_ten_seconds(fleet, pb, admin
         done = admin.ImportClients(import_id=import_id, sequence=number, clients=chunk, commit=number == len(chunks))
     took = time.monotonic() - begun
     assert done.added == count
-    assert submit(fleet, f"{prefix}{count - 1}", f"tobk_{prefix}{count - 1}") is None
+    assert fleet.submit_one(f"tobk_{prefix}{count - 1}", client=f"{prefix}{count - 1}") == "OK"
     assert took < (DEADLINE if sanitized() else 10), f"{took:.1f} s"
 
 
 # --- counting, and the audit log ---
-
-def counter(fleet, kind, result):
-    return fleet.scrape().value("tobogganing_manager_auth_attempts_total", type=kind, result=result) or 0
-
 
 def test_attempts_are_counted_once_at_the_door_that_judged_them(fleet, admin):
     client_id, cluster_id, headend_id = unique("c"), unique("k"), unique("h")
@@ -323,7 +293,7 @@ def test_attempts_are_counted_once_at_the_door_that_judged_them(fleet, admin):
         seen = []
 
         def same():
-            seen.append([counter(fleet, *kind) for kind in kinds])
+            seen.append([fleet.attempts(*kind) for kind in kinds])
             return len(seen) > 1 and seen[-1] == seen[-2] and (time.monotonic() - begun > 1.5)
         begun = time.monotonic()
         wait_until(same, "the counters settle")
@@ -348,7 +318,7 @@ def test_attempts_are_counted_once_at_the_door_that_judged_them(fleet, admin):
     admin.GetClient(client_id=client_id)
     expected = {("admin", "success"): 1, ("admin", "failure"): 3, ("api_key", "success"): 1, ("api_key", "failure"): 1,
                 ("jwt", "success"): 1, ("jwt", "failure"): 1, ("cluster", "failure"): 1}
-    wait_until(lambda: {kind: counter(fleet, *kind) - before[kind] for kind in kinds} == expected,
+    wait_until(lambda: {kind: fleet.attempts(*kind) - before[kind] for kind in kinds} == expected,
                f"the counters grew by {expected}", 20)
 
 

@@ -1,5 +1,4 @@
 """Keys and tokens that come and go, labels that change: through every door, and as Prometheus sees it."""
-import itertools
 import time
 
 import pytest
@@ -11,29 +10,12 @@ CHECK_IN = "tobogganing_client_last_check_in_timestamp"
 CPU = "tobogganing_headend_cpu_usage_percent"
 ON_PREVIOUS = "tobogganing_manager_clients_on_previous_key"
 
-_numbers = itertools.count(1)
-
 
 @pytest.fixture(scope="module")
 def fleet(cluster):
     cluster.add_cluster("k1", region="eu", datacenter="d1")
     cluster.add_cluster("k2", region="us", datacenter="d2")
     return cluster
-
-
-def submit(fleet, client=None, headend=None, credential=None):
-    """One report over RPC; the name of its code."""
-    batch = fleet.pb.ingest.Batch(agent_id="py", boot_id=7, number=next(_numbers))
-    times = [int(time.time() * 1000)]
-    if client:
-        batch.clients.add(client_id=client, time_unix_ms=times, bytes_sent=[1])
-    else:
-        batch.headends.add(headend_id=headend, time_unix_ms=times, cpu_usage=[1])
-    with fleet.rpc() as rpc:
-        response = rpc.submit(fleet.pb.ingest.SubmitRequest(batch=batch.SerializeToString(), credentials=[credential]))
-    if not response.rejected:
-        return "OK"
-    return fleet.pb.rpc.Code.Name(response.rejected[0].code).removeprefix("CODE_")
 
 
 def last(fleet, kind, name, credential):
@@ -44,13 +26,13 @@ def last(fleet, kind, name, credential):
 def assert_client(fleet, name, key, let_in):
     """Every door of a client's key, one right after the other."""
     assert fleet.post_client(name, key, {"metrics": {"bytes_sent": 1}}).status_code == (200 if let_in else 401)
-    assert submit(fleet, client=name, credential=key) == ("OK" if let_in else "UNAUTHENTICATED")
+    assert fleet.submit_one(key, client=name) == ("OK" if let_in else "UNAUTHENTICATED")
     assert last(fleet, "clients", name, key).status_code == (200 if let_in else 401)
 
 
 def assert_headend(fleet, name, token, let_in):
     assert fleet.post_headend(name, token, {"metrics": {"cpu_usage": 1}}).status_code == (200 if let_in else 401)
-    assert submit(fleet, headend=name, credential=token) == ("OK" if let_in else "UNAUTHENTICATED")
+    assert fleet.submit_one(token, headend=name) == ("OK" if let_in else "UNAUTHENTICATED")
     assert last(fleet, "headends", name, token).status_code == (200 if let_in else 401)
 
 
@@ -128,7 +110,7 @@ def test_a_revoked_key_is_refused_on_the_very_next_request(fleet):
         assert_client(fleet, name, key, True)
         assert fleet.ctl_json("client", "revoke", name)
         assert fleet.post_client(name, new, {}).status_code == 401
-        assert submit(fleet, client=name, credential=key) == "UNAUTHENTICATED"
+        assert fleet.submit_one(key, client=name) == "UNAUTHENTICATED"
 
 
 # --- headends' tokens ---
@@ -164,7 +146,7 @@ def test_a_revoked_clusters_headends_are_refused_and_its_clients_are_not(fleet):
 
 def test_a_renamed_client_is_seen_without_a_new_report(fleet):
     key = fleet.add_client("renamed", cluster="k1", name="old name", type="native")
-    assert_client(fleet, "renamed", key, True)
+    assert fleet.submit_one(key, client="renamed") == "OK"
     scrape = fleet.wait_value(BYTES, 1, client_id="renamed", name="old name", type="native")
     heard = scrape.value(CHECK_IN, client_id="renamed")
     fleet.ctl_ok("client", "update", "renamed", "--name", "new name")

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import DEADLINE, Daemon, binary, clean_environment, wait_until
-from postgresql import Postgresql
+from harness import DEADLINE, Daemon, binary, clean_environment, lone_ingestd, wait_until
 from sp import RpcError
 from tokens import EcIssuer
 
@@ -42,11 +41,6 @@ class Keeper:
 def key_lines(pem):
     """The longest line of a PEM private key: enough to know it by."""
     return max((line for line in pem.splitlines() if not line.startswith("-")), key=len)
-
-
-@pytest.fixture(scope="module")
-def server():
-    return Postgresql()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -291,25 +285,15 @@ def test_no_secret_is_logged_while_the_database_is_away(fleet):
     assert not fleet.keeper.found_in(fleet.ingestd.log())
 
 
-def run_ingestd(folder, *options, **env):
-    """Runs it to its end, which is expected to be an error."""
-    done = subprocess.run([binary("tobogganing-ingestd"), "--listen", "tcp://127.0.0.1:0", "--bus-listen",
-                           "tcp://127.0.0.1:0", "--state-dir", str(folder / "state"), *options],
-                          env=clean_environment(ADMIN_TOKEN="a" * 16, CLUSTER_TOKEN="b" * 16, **env),
-                          capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert done.returncode != 0
-    return done.stdout + done.stderr
-
-
 def test_a_password_in_the_arguments_is_refused_and_not_repeated(tmp_path):
-    text = run_ingestd(tmp_path, "--registry", "postgresql://user:very-secret-password@127.0.0.1:1/name")
+    _, text = lone_ingestd(tmp_path / "state", "--registry", "postgresql://user:very-secret-password@127.0.0.1:1/name").start_fails()
     assert "registry" in text and "very-secret-password" not in text
 
 
 @pytest.mark.parametrize("url", ["postgresql://user:very-secret-password@[::1/name", "mysql://user:very-secret-password@h/n",
                                  "very-secret-password", "postgresql://user:very-secret-password%zz@127.0.0.1/name"])
 def test_a_url_that_is_wrong_is_not_repeated(tmp_path, url):
-    text = run_ingestd(tmp_path, TOBOGGANING_REGISTRY=url)
+    _, text = lone_ingestd(tmp_path / "state", TOBOGGANING_REGISTRY=url).start_fails()
     assert "registry" in text and "very-secret-password" not in text
 
 
@@ -320,12 +304,12 @@ def test_a_key_file_that_is_broken_is_not_repeated(tmp_path, file):
     key = tmp_path / "state" / "issuer-key.jwk"
     key.touch(mode=0o600)
     key.write_text(file)
-    text = run_ingestd(tmp_path)
+    _, text = lone_ingestd(tmp_path / "state").start_fails()
     assert "issuer-key.jwk" in text and "very-secret-key" not in text
     key.unlink()
     jwks = tmp_path / "jwks.json"
     jwks.write_text(file)
-    text = run_ingestd(tmp_path, "--jwks-file", str(jwks))
+    _, text = lone_ingestd(tmp_path / "state", "--jwks-file", str(jwks)).start_fails()
     assert "jwks.json" in text and "very-secret-key" not in text
 
 

@@ -11,7 +11,7 @@ def b64(data):
 
 
 def openssl(*arguments, data=None):
-    return subprocess.run(["openssl", *arguments], input=data, capture_output=True, timeout=60, check=True).stdout
+    return subprocess.run(["openssl", *map(str, arguments)], input=data, capture_output=True, timeout=60, check=True).stdout
 
 
 def as_bytes(part):

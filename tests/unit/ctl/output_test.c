@@ -77,7 +77,7 @@ static void repeated_fields_become_arrays(void **state) {
 
 static void times_are_rfc_3339_in_utc_and_0_is_empty(void **state) {
     (void)state;
-    char text[TOB_CTL_TIME_BYTES];
+    char text[TOB_TIME_TEXT_BYTES];
     assert_string_equal(tob_ctl_time(1700000000999, text), "2023-11-14T22:13:20Z");
     assert_string_equal(tob_ctl_time(0, text), "");
 }

@@ -1,4 +1,4 @@
-// Tests that run on SQLite and on PostgreSQL.
+// Tests of a registry, which run on SQLite and on PostgreSQL.
 #ifndef TOB_TESTS_BOTH_ENGINES_H
 #define TOB_TESTS_BOTH_ENGINES_H
 
@@ -14,7 +14,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "ingestd/registry.h"
 #include "tests/unit/sql/server.h"
+
+static inline tob_registry *open_registry(const char *url) {
+    tob_registry *registry = NULL;
+    tob_sql_problem_text problem = {""};
+    tob_error err = tob_registry_open(url, NULL, &registry, &problem);
+    if (err) {
+        fail_msg("%s: %s", tob_error_string(err), problem.text);
+    }
+    return registry;
+}
 
 #define TEST(function) cmocka_unit_test(function)
 #define MAX_TESTS      64

@@ -113,11 +113,9 @@ static void who_is_not_registered_or_revoked_gets_none(void **state) {
     REFUSED(f, "Issue", &request, TOB_PRECONDITION, "subject: no headend c is registered");
     drop(issue_ok(f, "headend", "k"));
     drop(issue_ok(f, "headend", "h"));
-    Tobogganing__V1__ClusterId cluster = TOBOGGANING__V1__CLUSTER_ID__INIT;
-    Tobogganing__V1__ClientId client = TOBOGGANING__V1__CLIENT_ID__INIT;
+    Tobogganing__V1__ClusterId cluster = cluster_id("k");
+    Tobogganing__V1__ClientId client = client_id("c");
     void *revoked = NULL;
-    cluster.cluster_id = (char *)"k";
-    client.client_id = (char *)"c";
     expect_ok(f, CALL(f, "RevokeCluster", &cluster, cluster, &revoked));
     drop(revoked);
     expect_ok(f, CALL(f, "RevokeClient", &client, client, &revoked));

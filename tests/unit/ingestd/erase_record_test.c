@@ -33,7 +33,7 @@ static void make(record *r, size_t clients, size_t samples, bool headend, const 
     Tobogganing__V1__ClientSeries *pointers[8];
     Tobogganing__V1__HeadendSeries gateway = TOBOGGANING__V1__HEADEND_SERIES__INIT, *gateways = &gateway;
     Tobogganing__V1__Batch batch = TOBOGGANING__V1__BATCH__INIT;
-    static char ids[8][16];
+    static char ids[8][24];
     for (size_t i = 0; i < samples; i++) {
         times[i] = i ? 1000 : 1700000000000;
         sent[i] = (int64_t)(i * 1000000);

@@ -258,8 +258,7 @@ static void text_over_the_limit_is_refused_and_nothing_of_it_taken(void **state)
     (void)state;
     enum { ROWS = 1000 };
     char key[TOB_REGISTRY_MAX_URL_BYTES + 1];
-    memset(key, 'k', sizeof(key) - 1);
-    key[sizeof(key) - 1] = 0;
+    fill(key, sizeof(key));
     static tob_registry_client clients[ROWS];
     for (size_t i = 0; i < ROWS; i++) {
         clients[i] = (tob_registry_client){
@@ -285,8 +284,7 @@ static void a_page_ends_early_when_its_rows_are_large(void **state) {
     fixture *f = *state;
     enum { ROWS = 2500 };
     char key[TOB_REGISTRY_MAX_URL_BYTES + 1];
-    memset(key, 'k', sizeof(key) - 1);
-    key[sizeof(key) - 1] = 0;
+    fill(key, sizeof(key));
     chunk *c = new_chunk(1, 1, "a", ROWS, true);
     for (size_t i = 0; i < ROWS; i++) {
         c->rows[i].public_key = key;

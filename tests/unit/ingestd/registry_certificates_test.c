@@ -1,95 +1,4 @@
-// cmocka.h needs the four before it.
-// clang-format off
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-// clang-format on
-
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "ingestd/ca.h"
-#include "ingestd/certificates.h"
-#include "ingestd/expiries.h"
-#include "ingestd/registry_certificates.h"
-#include "ingestd/registry_clients.h"
-#include "ingestd/registry_clusters.h"
-#include "ingestd/registry_headends.h"
-#include "ingestd/revocations.h"
-#include "tests/unit/sql/server.h"
-
-#define NOW_S  UINT64_C(1800000000)
-#define NOW_MS (NOW_S * 1000)
-
-static char url[512];
-static tob_registry *registry;
-
-static const tob_registry_actor admin = {.who = "admin alice", .peer = "192.0.2.1"};
-
-static tob_registry *open_registry(void) {
-    tob_registry *opened = NULL;
-    tob_sql_problem_text problem = {""};
-    if (tob_registry_open(url, NULL, &opened, &problem) != TOB_OK) {
-        fail_msg("%s", problem.text);
-    }
-    return opened;
-}
-
-static int set_up(void **state) {
-    const char *at = tob_test_database(*state);
-    registry = NULL;
-    if (at) {
-        snprintf(url, sizeof(url), "%s", at);
-        registry = open_registry();
-    }
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    tob_registry_close(registry);
-    return 0;
-}
-
-static void begin(void) {
-    if (!registry) {
-        skip(); // PostgreSQL is not installed
-    }
-    assert_int_equal(tob_registry_begin(registry, &admin, NOW_MS), TOB_OK);
-}
-
-static void commit(void) {
-    assert_int_equal(tob_registry_commit(registry), TOB_OK);
-}
-
-static tob_error add(const char *serial, const char *type, const char *subject, uint64_t not_after) {
-    const tob_registry_certificate c = {.serial = serial,
-                                        .type = type,
-                                        .subject = subject,
-                                        .not_before_unix_s = NOW_S - 300,
-                                        .not_after_unix_s = not_after,
-                                        .reason = "",
-                                        .fingerprint = "ab12",
-                                        .pem = "-----BEGIN CERTIFICATE-----\n"};
-    return tob_registry_add_certificate(registry, &c);
-}
-
-// In a change of its own: the one after it supersedes it.
-static void add_ok(const char *serial, const char *type, const char *subject, uint64_t not_after) {
-    begin();
-    assert_int_equal(add(serial, type, subject, not_after), TOB_OK);
-    commit();
-}
-
-static void revoke_ok(const char *serial, const char *reason) {
-    begin();
-    assert_int_equal(tob_registry_revoke_certificate(registry, serial, reason), TOB_OK);
-    commit();
-}
+#include "registry_certificates_rig.h"
 
 static void add_client(const char *id) {
     begin();
@@ -104,13 +13,6 @@ static void add_client(const char *id) {
     commit();
 }
 
-// What a reading showed, as lines.
-typedef struct shown {
-    char text[8192];
-    size_t rows;
-    size_t stop_at; // 0: never
-} shown;
-
 static tob_error show(void *user, const tob_registry_certificate *c) {
     shown *s = user;
     size_t used = strlen(s->text);
@@ -120,35 +22,6 @@ static tob_error show(void *user, const tob_registry_certificate *c) {
              c->fingerprint);
     assert_string_equal(c->pem, "-----BEGIN CERTIFICATE-----\n");
     return ++s->rows == s->stop_at ? TOB_CANCELLED : TOB_OK;
-}
-
-static tob_error show_serial(void *user, const tob_registry_certificate *c) {
-    shown *s = user;
-    strcat(strcat(s->text, c->serial), " ");
-    return TOB_OK;
-}
-
-static const char *list(const char *subject, const char *after, uint32_t max) {
-    static shown s;
-    memset(&s, 0, sizeof(s));
-    assert_int_equal(tob_registry_list_certificates(registry, subject, after, max, show_serial, &s), TOB_OK);
-    return s.text;
-}
-
-static tob_error show_audit(void *user, const tob_registry_audit_entry *e) {
-    shown *s = user;
-    size_t used = strlen(s->text);
-    snprintf(s->text + used, sizeof(s->text) - used, "%s|%s|%s|%s|%s\n", e->who, e->peer, e->action,
-             e->target, e->detail);
-    return TOB_OK;
-}
-
-// The newest first.
-static const char *audit(const char *target, uint32_t max) {
-    static shown s;
-    memset(&s, 0, sizeof(s));
-    assert_int_equal(tob_registry_list_audit(registry, UINT64_MAX, target, 0, max, show_audit, &s), TOB_OK);
-    return s.text;
 }
 
 static tob_error show_expiry(void *user, const char *type, uint64_t not_after) {
@@ -406,110 +279,6 @@ static void only_registered_clients_and_headends_have_an_end(void **state) {
     assert_string_equal(expiries(), "headend 30 server 1 ");
 }
 
-static void what_changed_reaches_those_who_show_it(void **state) {
-    (void)state;
-    tob_expiries *times = NULL;
-    tob_expiry found[TOB_EXPIRIES_MAX];
-    assert_int_equal(tob_expiries_new(&times), TOB_OK);
-    assert_int_equal(tob_expiries_get(times, found), 0);
-    add_ok("4a", "server", "gw", NOW_S + 7);
-    tob_expiries_set_authority(times, NOW_S + 99);
-    assert_int_equal(tob_certificates_changed(times, registry), TOB_OK);
-    assert_int_equal(tob_expiries_get(times, found), 2);
-    assert_string_equal(found[0].type, "ca");
-    assert_int_equal(found[0].not_after_unix_s, NOW_S + 99);
-    assert_string_equal(found[1].type, "server");
-    assert_int_equal(found[1].not_after_unix_s, NOW_S + 7);
-    revoke_ok("4a", "superseded");
-    assert_int_equal(tob_certificates_changed(times, registry), TOB_OK);
-    assert_int_equal(tob_expiries_get(times, found), 1);
-    tob_expiries_free(times);
-}
-
-// ---- the authority
-
-static void the_authority_is_made_once_and_stays(void **state) {
-    (void)state;
-    tob_ca *made = NULL, *again = NULL;
-    tob_ca_problem problem;
-    begin();
-    tob_registry_rollback(registry);
-    assert_int_equal(tob_certificates_open(registry, NULL, NULL, NOW_S, &made, &problem), TOB_OK);
-    assert_int_equal(tob_certificates_open(registry, "", "", NOW_S + 5, &again, &problem), TOB_OK);
-    assert_string_equal(tob_ca_pem(made), tob_ca_pem(again));
-    assert_string_equal(audit("", 9), "ingestd||authority.make|ca|\n");
-    tob_ca_free(again);
-    begin();
-    assert_int_equal(tob_registry_set_authority(registry, "x", "y"), TOB_ALREADY_EXISTS);
-    tob_registry_rollback(registry);
-    tob_registry_close(registry);
-    registry = open_registry();
-    assert_int_equal(tob_certificates_open(registry, NULL, NULL, NOW_S, &again, &problem), TOB_OK);
-    assert_string_equal(tob_ca_pem(made), tob_ca_pem(again));
-    tob_ca_free(made);
-    tob_ca_free(again);
-}
-
-static void an_authority_that_has_expired_does_not_stop_the_start(void **state) {
-    (void)state;
-    tob_ca *ca = NULL;
-    tob_ca_problem problem;
-    begin();
-    tob_registry_rollback(registry);
-    assert_int_equal(tob_certificates_open(registry, NULL, NULL, NOW_S, &ca, &problem), TOB_OK);
-    tob_ca_free(ca);
-    ca = NULL;
-    uint64_t later = NOW_S + UINT64_C(3651) * 86400;
-    assert_int_equal(tob_certificates_open(registry, NULL, NULL, later, &ca, &problem), TOB_OK);
-    assert_string_equal(tob_ca_invalid_at(ca, later), "has expired");
-    tob_ca_free(ca);
-}
-
-// ---- the revocation list
-
-static const tob_ca_list *get_list(tob_revocations *revocations, uint64_t now) {
-    const tob_ca_list *found = NULL;
-    tob_ca_problem problem;
-    assert_int_equal(tob_revocations_get(revocations, now, &found, &problem), TOB_OK);
-    return found;
-}
-
-static void a_revocation_list_is_made_anew_when_something_changed_or_half_of_its_day_is_over(void **state) {
-    (void)state;
-    tob_ca *ca = NULL;
-    tob_ca_problem problem;
-    tob_revocations *revocations = NULL;
-    char before[4096];
-    add_ok("4a", "server", "gw", NOW_S + 3600);
-    assert_int_equal(tob_certificates_open(registry, NULL, NULL, NOW_S, &ca, &problem), TOB_OK);
-    assert_int_equal(tob_revocations_new(registry, ca, &revocations), TOB_OK);
-    const tob_ca_list *now = get_list(revocations, NOW_S);
-    assert_int_equal(now->next_update_unix_s, NOW_S + 86400);
-    snprintf(before, sizeof(before), "%s", now->pem);
-    now = get_list(revocations, NOW_S + 43199);
-    assert_string_equal(now->pem, before); // the same, without a new signature
-    now = get_list(revocations, NOW_S + 43200);
-    assert_int_equal(now->next_update_unix_s, NOW_S + 43200 + 86400);
-    assert_string_not_equal(now->pem, before);
-    size_t empty = now->der_len;
-    revoke_ok("4a", "key_compromise");
-    now = get_list(revocations, NOW_S + 43201);
-    assert_true(now->der_len > empty + 20); // signatures differ by a few bytes
-    // The certificate ended at NOW + 3600; its entry stays until a list was made after that, a day at least.
-    now = get_list(revocations, NOW_S + 3600 + 86400);
-    assert_true(now->der_len > empty + 20); // signatures differ by a few bytes
-    now = get_list(revocations, NOW_S + 3600 + 86400 + 43200);
-    assert_true(now->der_len < empty + 20);
-    now = get_list(revocations, NOW_S - 7200); // the clock was set back
-    assert_int_equal(now->next_update_unix_s, NOW_S - 7200 + 86400);
-    tob_revocations_free(revocations);
-    tob_ca_free(ca);
-}
-
-#define ON(engine, name)                                                                                     \
-    { engine ": " #name, name, set_up, tear_down, (void *)engine }
-#define TEST(name) ON("sqlite", name), ON("postgresql", name)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_certificate_is_read_back_as_it_was_added),
@@ -527,10 +296,6 @@ int main(void) {
         TEST(the_newest_certificate_of_each_subject_decides_when_its_type_ends),
         TEST(an_older_one_that_is_revoked_changes_nothing),
         TEST(only_registered_clients_and_headends_have_an_end),
-        TEST(what_changed_reaches_those_who_show_it),
-        TEST(the_authority_is_made_once_and_stays),
-        TEST(an_authority_that_has_expired_does_not_stop_the_start),
-        TEST(a_revocation_list_is_made_anew_when_something_changed_or_half_of_its_day_is_over),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_ON_BOTH("registry_certificates", tests);
 }

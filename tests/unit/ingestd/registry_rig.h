@@ -31,21 +31,11 @@ typedef struct fixture {
     uint64_t change; // the number of the last change
 } fixture;
 
-static inline tob_registry *open_ok(const char *url) {
-    tob_registry *registry = NULL;
-    tob_sql_problem_text problem = {""};
-    tob_error err = tob_registry_open(url, NULL, &registry, &problem);
-    if (err) {
-        fail_msg("%s: %s", tob_error_string(err), problem.text);
-    }
-    return registry;
-}
-
 // *state is the engine.
 static inline int set_up(void **state) {
     fixture *f = calloc(1, sizeof(*f));
     snprintf(f->url, sizeof(f->url), "%s", tob_test_database(*state));
-    f->registry = open_ok(f->url);
+    f->registry = open_registry(f->url);
     f->now_unix_ms = T0;
     *state = f;
     return 0;
@@ -60,7 +50,7 @@ static inline int tear_down(void **state) {
 
 static inline void reopen(fixture *f) {
     tob_registry_close(f->registry);
-    f->registry = open_ok(f->url);
+    f->registry = open_registry(f->url);
 }
 
 static inline bool on_sqlite(const fixture *f) {
@@ -192,6 +182,12 @@ static inline tob_error note_audit(void *user, const tob_registry_audit_entry *e
     char word[256];
     snprintf(word, sizeof(word), "%s:%s", entry->action, entry->target);
     return note(user, word);
+}
+
+static inline tob_error copy_entry(void *user, const tob_registry_audit_entry *entry) {
+    snprintf(user, 512, "%s|%s|%s|%s|%s|%llu", entry->who, entry->peer, entry->action, entry->target,
+             entry->detail, (unsigned long long)entry->at_unix_ms);
+    return TOB_OK;
 }
 
 // A copy of a client.

@@ -141,13 +141,13 @@ static void what_a_killed_process_added_is_there(void **state) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        f->registry = open_ok(f->url);
+        f->registry = open_registry(f->url);
         _exit(add_client(f, "x", "") ? 1 : 0); // without closing
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    f->registry = open_ok(f->url);
+    f->registry = open_registry(f->url);
     words w = {.count = 0};
     assert_int_equal(tob_registry_get_client(f->registry, "x", note_client, &w), TOB_OK);
 }

@@ -82,15 +82,11 @@ static inline void open_committer(fixture *f) {
     assert_int_equal(tob_committer_start(f->committer), TOB_OK);
 }
 
-static inline void open_registry(fixture *f) {
-    tob_sql_problem_text why = {""};
+static inline void open_identity(fixture *f) {
     char problem[TOB_JWT_PROBLEM_BYTES] = "";
     tob_ca_problem ca_problem = {""};
     uint64_t now_unix_ms = tob_clock_unix_ms();
-    tob_error err = tob_registry_open(f->database, NULL, &f->registry, &why);
-    if (err) {
-        fail_msg("%s: %s", tob_error_string(err), why.text);
-    }
+    f->registry = open_registry(f->database);
     assert_int_equal(tob_directory_new(&f->directory), TOB_OK);
     assert_int_equal(tob_registry_sync_new(f->registry, f->directory, &f->sync), TOB_OK);
     assert_int_equal(tob_jwt_new(&(tob_jwt_options){.jwks_path = NULL}, problem, &f->jwt), TOB_OK);
@@ -151,7 +147,7 @@ static inline int set_up(void **state) {
     assert_int_equal(tob_secrets_new("cluster-token", NULL, &f->cluster_secrets), TOB_OK);
     assert_int_equal(tob_process_new("ingestd", &f->process), TOB_OK);
     assert_int_equal(tob_limiter_new(TOB_LIMITER_BURST, &f->limiter), TOB_OK);
-    open_registry(f);
+    open_identity(f);
     open_committer(f);
     open_service(f);
     f->client = client_with(f, "another-one");

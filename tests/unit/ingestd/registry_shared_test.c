@@ -11,7 +11,7 @@
 
 static void both_see_what_the_other_has_changed(void **state) {
     fixture *f = *state;
-    fixture other = {.registry = open_ok(f->url), .now_unix_ms = T0};
+    fixture other = {.registry = open_registry(f->url), .now_unix_ms = T0};
     words changed = {.count = 0}, deleted = {.count = 0};
     client_copy copy;
     assert_int_equal(add_cluster(f, "k"), TOB_OK);
@@ -30,7 +30,7 @@ static void both_see_what_the_other_has_changed(void **state) {
 
 static void what_is_not_committed_is_seen_by_nobody_else(void **state) {
     fixture *f = *state;
-    fixture other = {.registry = open_ok(f->url), .now_unix_ms = T0};
+    fixture other = {.registry = open_registry(f->url), .now_unix_ms = T0};
     words none = {.count = 0};
     uint64_t before = 0, during = 0, forgotten = 0;
     assert_int_equal(tob_registry_last_change(other.registry, &before, &forgotten), TOB_OK);
@@ -127,7 +127,7 @@ static void on_watch(void *user, bool away) {
 // Ten changes, each waited for: polling alone would take a second for each.
 static void a_watcher_is_woken_by_the_others_changes(void **state) {
     fixture *f = *state;
-    fixture other = {.registry = open_ok(f->url), .now_unix_ms = T0};
+    fixture other = {.registry = open_registry(f->url), .now_unix_ms = T0};
     watching w = {.away = true};
     uint64_t change = 0, forgotten = 0, began_ms = tob_clock_monotonic_ms();
     struct timespec deadline;
@@ -161,7 +161,7 @@ static void ids_and_places_are_bytes_in_a_database_with_the_order_of_a_language_
     tob_test_postgresql_execute(f->url, "CREATE DATABASE english TEMPLATE template0 "
                                         "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'");
     snprintf(english.url, sizeof(english.url), "%.*s/english", (int)(strrchr(f->url, '/') - f->url), f->url);
-    english.registry = open_ok(english.url);
+    english.registry = open_registry(english.url);
     for (size_t i = 0; i < 7; i++) {
         assert_int_equal(add_client(&english, names[i], ""), TOB_OK);
         assert_int_equal(add_headend(&english, names[i], ""), TOB_OK);

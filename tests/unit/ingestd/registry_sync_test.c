@@ -10,6 +10,7 @@
 typedef struct ear {
     words sources;  // "client:ID", "headend:ID"
     words erasures; // "ID@CHANGE"
+    uint64_t numbered;
     int signing_keys;
     int certificates;
     tob_error answer; // of signing_keys_changed
@@ -27,6 +28,11 @@ static void on_source(void *user, tob_source_kind kind, const char *id) {
     char word[200];
     snprintf(word, sizeof(word), "%s:%s", kind == TOB_SOURCE_CLIENT ? "client" : "headend", id);
     assert_int_equal(note(&e->sources, word), TOB_OK);
+}
+
+static void on_numbered(void *user, uint64_t last) {
+    ear *e = user;
+    e->numbered = last;
 }
 
 static void on_erased(void *user, const char *id, uint64_t change) {
@@ -56,6 +62,7 @@ static void start(rig *r) {
     assert_int_equal(tob_registry_sync_new(r->f->registry, r->directory, &r->sync), TOB_OK);
     tob_registry_sync_listener nobody = {.user = NULL};
     tob_registry_sync_listener listener = {.source_changed = on_source,
+                                           .numbered = on_numbered,
                                            .client_erased = on_erased,
                                            .signing_keys_changed = on_signing_keys,
                                            .certificates_changed = on_certificates,
@@ -330,6 +337,7 @@ static void a_database_that_was_restored_from_a_backup_is_read_as_a_whole(void *
     assert_int_equal(tob_sql_run(sql, rows, NULL, 0, NULL, NULL, NULL), TOB_OK);
     assert_int_equal(tob_sql_run(sql, number, NULL, 0, NULL, NULL, NULL), TOB_OK);
     run(r);
+    assert_int_equal(r->ear.numbered, 2);
     assert_string_equal(client(r, "old"), "Ann's laptop docker");
     assert_string_equal(client(r, "new"), "");
     assert_string_equal(r->ear.sources.text, "client:new ");
@@ -404,7 +412,7 @@ static void while_the_database_is_away_all_stays_and_then_goes_on(void **state) 
     if (on_sqlite(r->f)) {
         return; // a file is never away
     }
-    fixture other = {.registry = open_ok(r->f->url), .now_unix_ms = T0};
+    fixture other = {.registry = open_registry(r->f->url), .now_unix_ms = T0};
     assert_int_equal(add_client(r->f, "a", ""), TOB_OK);
     run(r);
     assert_int_equal(CHANGE(&other, tob_registry_revoke_client(other.registry, "a")), TOB_OK);

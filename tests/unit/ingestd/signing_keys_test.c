@@ -1,12 +1,3 @@
-// cmocka.h needs the four before it.
-// clang-format off
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-// clang-format on
-
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -15,9 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../sql/server.h"
 #include "ingestd/registry_signing_keys.h"
 #include "ingestd/signing_keys.h"
+#include "tests/unit/ingestd/both_engines.h"
 #include "util/clock.h"
 
 #define DAY_MS UINT64_C(86400000)
@@ -29,7 +20,6 @@
     " \"d\": \"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI\"}"
 #define RFC_7515_A3_KID "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
 
-static const char *engine; // that the tests run over
 static const tob_registry_actor actor = {.who = "admin alice", .peer = "192.0.2.1"};
 
 typedef struct fixture {
@@ -41,16 +31,6 @@ typedef struct fixture {
     tob_jwt *jwt;
 } fixture;
 
-static tob_registry *open_registry(const fixture *f) {
-    tob_registry *registry = NULL;
-    tob_sql_problem_text problem = {""};
-    tob_error err = tob_registry_open(f->url, NULL, &registry, &problem);
-    if (err) {
-        fail_msg("%s: %s", tob_error_string(err), problem.text);
-    }
-    return registry;
-}
-
 static tob_jwt *new_jwt(void) {
     tob_jwt *jwt = NULL;
     char problem[TOB_JWT_PROBLEM_BYTES];
@@ -58,22 +38,17 @@ static tob_jwt *new_jwt(void) {
     return jwt;
 }
 
+// *state is the engine.
 static int set_up(void **state) {
     fixture *f = calloc(1, sizeof(*f));
-    const char *url = tob_test_database(engine);
-    if (!url) {
-        free(f);
-        *state = NULL;
-        return 0; // without PostgreSQL the tests are skipped
-    }
-    snprintf(f->url, sizeof(f->url), "%s", url);
+    snprintf(f->url, sizeof(f->url), "%s", tob_test_database(*state));
     snprintf(f->dir, sizeof(f->dir), "%s/tob-keys-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!mkdtemp(f->dir)) {
         return -1;
     }
     snprintf(f->old_path, sizeof(f->old_path), "%s/issuer-key.jwk", f->dir);
     f->now = tob_clock_unix_ms();
-    f->registry = open_registry(f);
+    f->registry = open_registry(f->url);
     f->jwt = new_jwt();
     *state = f;
     return 0;
@@ -81,22 +56,12 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     fixture *f = *state;
-    if (!f) {
-        return 0;
-    }
     tob_jwt_free(f->jwt);
     tob_registry_close(f->registry);
     unlink(f->old_path);
     int failed = rmdir(f->dir); // nothing else was left in it
     free(f);
     return failed;
-}
-
-static fixture *fixture_of(void **state) {
-    if (!*state) {
-        skip();
-    }
-    return *state;
 }
 
 static void write_old(const fixture *f, const char *text, mode_t mode) {
@@ -193,7 +158,7 @@ static tob_error revoke_key(fixture *f, const char *kid) {
 }
 
 static void the_first_start_makes_a_key_that_stays(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char kid[TOB_JWT_KID_BYTES], again[TOB_JWT_KID_BYTES], expected[128];
     uint64_t change = 7, later = 8;
     assert_int_equal(tob_registry_signing_keys_change(f->registry, &change), TOB_OK);
@@ -221,7 +186,7 @@ static void the_first_start_makes_a_key_that_stays(void **state) {
 }
 
 static void an_old_files_key_signs_on_and_the_file_is_gone(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char kid[TOB_JWT_KID_BYTES];
     write_old(f, RFC_7515_A3, 0600);
     open_ok(f);
@@ -237,7 +202,7 @@ static void an_old_files_key_signs_on_and_the_file_is_gone(void **state) {
 }
 
 static void beside_a_key_that_signs_an_old_files_key_is_good_for_30_days(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char kid[TOB_JWT_KID_BYTES], again[TOB_JWT_KID_BYTES], expected[256];
     tob_jwt *elsewhere = new_jwt();
     tob_jwt_own_key key = {.private_jwk = RFC_7515_A3, .signs = true};
@@ -260,7 +225,7 @@ static void beside_a_key_that_signs_an_old_files_key_is_good_for_30_days(void **
 }
 
 static void an_old_file_that_is_not_right_stops_the_start_and_stays(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char problem[TOB_JWT_PROBLEM_BYTES];
     static const char *const texts[] = {"", "{", "[]", "{\"kty\": \"oct\", \"k\": \"AAAA\"}"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -277,7 +242,7 @@ static void an_old_file_that_is_not_right_stops_the_start_and_stays(void **state
 }
 
 static void a_rotation_signs_with_the_new_key_and_keeps_the_old_one_for_a_while(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char first[TOB_JWT_KID_BYTES], second[TOB_JWT_KID_BYTES], third[TOB_JWT_KID_BYTES],
         kid[TOB_JWT_KID_BYTES];
     char expected[512];
@@ -305,7 +270,7 @@ static void a_rotation_signs_with_the_new_key_and_keeps_the_old_one_for_a_while(
 }
 
 static void a_revoked_key_is_refused_from_then_on(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char first[TOB_JWT_KID_BYTES], second[TOB_JWT_KID_BYTES], expected[512];
     uint64_t before = 0, after = 0;
     open_ok(f);
@@ -333,7 +298,7 @@ static void a_revoked_key_is_refused_from_then_on(void **state) {
 }
 
 static void a_change_that_is_rolled_back_leaves_nothing(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char first[TOB_JWT_KID_BYTES], kid[TOB_JWT_KID_BYTES], expected[128];
     char *jwk = NULL;
     open_ok(f);
@@ -356,7 +321,7 @@ static void a_change_that_is_rolled_back_leaves_nothing(void **state) {
 }
 
 static void keys_that_ended_long_ago_are_forgotten(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char kids[3][TOB_JWT_KID_BYTES], expected[256];
     uint64_t then = f->now - TOB_SIGNING_KEY_FORGET_MS - DAY_MS;
     assert_int_equal(rotate(f, then, 0, kids[0]), TOB_OK);
@@ -368,7 +333,7 @@ static void keys_that_ended_long_ago_are_forgotten(void **state) {
 }
 
 static void as_many_keys_as_fit_are_read_and_those_that_are_good_first(void **state) {
-    fixture *f = fixture_of(state);
+    fixture *f = *state;
     char first[TOB_JWT_KID_BYTES], kid[TOB_JWT_KID_BYTES];
     size_t live = 0;
     open_ok(f);
@@ -408,15 +373,15 @@ static void *start(void *user) {
 }
 
 static void of_several_that_start_together_one_makes_the_key(void **state) {
-    fixture *f = fixture_of(state);
-    if (strcmp(engine, "sqlite") == 0) {
+    fixture *f = *state;
+    if (strcmp(tob_registry_engine(f->registry), "sqlite") == 0) {
         return; // a file has one process
     }
     starter starters[4];
     pthread_t threads[4];
     char kid[TOB_JWT_KID_BYTES], kid_of[TOB_JWT_KID_BYTES];
     for (size_t i = 0; i < 4; i++) {
-        starters[i] = (starter){.f = f, .registry = open_registry(f), .jwt = new_jwt()};
+        starters[i] = (starter){.f = f, .registry = open_registry(f->url), .jwt = new_jwt()};
     }
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, start, &starters[i]), 0);
@@ -437,8 +402,6 @@ static void of_several_that_start_together_one_makes_the_key(void **state) {
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(the_first_start_makes_a_key_that_stays),
@@ -452,8 +415,5 @@ int main(void) {
         TEST(as_many_keys_as_fit_are_read_and_those_that_are_good_first),
         TEST(of_several_that_start_together_one_makes_the_key),
     };
-    engine = "sqlite";
-    int failed = cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
-    engine = "postgresql";
-    return failed + cmocka_run_group_tests_name("postgresql", tests, NULL, NULL);
+    return RUN_ON_BOTH("signing_keys", tests);
 }
