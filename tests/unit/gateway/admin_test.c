@@ -361,7 +361,9 @@ static void a_call_that_nobody_answers_is_504_at_its_deadline(void **state) {
     (void)state;
     a->silent = true;
     assert_has(admin_ask(a, "DELETE", "/api/v1/clients/c", ADMIN, NULL), "HTTP/1.1 504");
+    pthread_mutex_lock(&a->mutex);
     assert_int_equal(a->calls, 1); // a change is asked for once
+    pthread_mutex_unlock(&a->mutex);
     admin_stop(a);
 }
 
