@@ -64,10 +64,24 @@ int tob_ctl_read_file(const char *path, tob_buffer *ret) {
     return status;
 }
 
+// A folder could not be replaced at the end, when it is too late, and a device should not be.
+static const char *not_replaceable(const char *path) {
+    struct stat st;
+    if (stat(path, &st) || S_ISREG(st.st_mode)) {
+        return NULL;
+    }
+    return S_ISDIR(st.st_mode) ? strerror(EISDIR) : "is not a regular file";
+}
+
 int tob_ctl_outfile_open(tob_ctl_outfile *file, const char *path, mode_t mode, bool replace) {
     *file = (tob_ctl_outfile){.path = path, .fd = -1, .replace = replace};
     if (!path || is_standard(path)) {
         return 0;
+    }
+    const char *why = replace ? not_replaceable(path) : NULL;
+    if (why) {
+        file->path = NULL;
+        return failed(path, why);
     }
     int n = snprintf(file->temporary, sizeof(file->temporary), replace ? "%s.XXXXXX" : "%s", path);
     if (n >= (int)sizeof(file->temporary)) {

@@ -129,12 +129,25 @@ static size_t mark_late(importing *m, const Tobogganing__V1__ImportClientsRespon
     return marked;
 }
 
+// Nobody else has the keys of what was added: a file that can't get its name stays under the other.
+static int keep_unnamed(importing *m, int status) {
+    if (!m->keys.kept && !keys_on_stdout(m)) {
+        m->keys.kept = true;
+        fprintf(stderr, TOB_CTL_PROGRAM ": the clients were added, and their keys are in %s\n",
+                m->keys.temporary);
+    }
+    return status;
+}
+
 // The import is done: the file of keys gets its name, without those that were made for nothing.
 static int keep_keys(importing *m, const Tobogganing__V1__ImportClientsResponse *response) {
     int status = tob_ctl_outfile_keep(&m->keys);
     size_t late = mark_late(m, response);
-    if (status || late == 0) {
-        return status;
+    if (status) {
+        return keep_unnamed(m, status);
+    }
+    if (late == 0) {
+        return 0;
     }
     if (keys_on_stdout(m)) {
         fprintf(stderr,

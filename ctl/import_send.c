@@ -48,6 +48,12 @@ static int send_chunk(tob_ctl_session *session, const chunk *c,
     return status;
 }
 
+// Nobody answered, or an ingestd whose database went away: it can't tell whether that was before or after the commit.
+static bool may_be_done(const tob_ctl_session *session) {
+    return session->last_call.sent &&
+           (!session->last_call.answered || session->last_error == TOB_UNAVAILABLE);
+}
+
 // The last call does all the work: it may take longer than the others.
 static int send_last(tob_ctl_session *session, chunk *c, size_t rows,
                      Tobogganing__V1__ImportClientsResponse **ret, bool *ret_unsure) {
@@ -56,7 +62,7 @@ static int send_last(tob_ctl_session *session, chunk *c, size_t rows,
     session->timeout_ms += rows;
     int status = send_chunk(session, c, ret);
     session->timeout_ms = timeout_ms;
-    *ret_unsure = status && session->last_call.sent && !session->last_call.answered;
+    *ret_unsure = status && may_be_done(session);
     return status;
 }
 

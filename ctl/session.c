@@ -109,6 +109,7 @@ int tob_ctl_call(tob_ctl_session *session, const char *method, const ProtobufCMe
                                                       response_type, timeout_ms, ret, &session->last_call)
                         : tob_rpc_client_call_wait(session->client, method, request, response_type,
                                                    timeout_ms, ret, &session->last_call);
+    session->last_error = err;
     if (err && err != accept) {
         print_failure(session, err);
     }

@@ -27,6 +27,7 @@ typedef struct tob_ctl_session {
     tob_rpc_client *client;
     uint64_t only_server;      // where calls go, as in tob_rpc_failure; 0: to any
     tob_rpc_failure last_call; // how it ended
+    tob_error last_error;
 } tob_ctl_session;
 
 #define TOB_CTL_SERVER_OPTIONS(s)                                                                            \

@@ -12,6 +12,7 @@
 // The attempts with one type of credentials.
 typedef struct attempts {
     const char *type;
+    tob_limiter *limiter;
     tob_counter *success;
     tob_counter *failure;
     tob_counter *limited;
@@ -23,10 +24,11 @@ struct tob_credentials {
     attempts tokens;
 };
 
-static void attempts_init(attempts *a, tob_process *process, const char *type) {
+static void attempts_init(attempts *a, tob_process *process, const char *type, tob_limiter *limiter) {
     const Tobogganing__V1__CounterFamily family =
         TOBOGGANING__V1__COUNTER_FAMILY__COUNTER_FAMILY_AUTH_ATTEMPTS;
     a->type = type;
+    a->limiter = limiter;
     a->success = tob_process_counter(process, family, type, "success", NULL);
     a->failure = tob_process_counter(process, family, type, "failure", NULL);
     a->limited = tob_process_counter(process, family, type, "limited", NULL);
@@ -38,8 +40,8 @@ tob_error tob_credentials_new(const tob_credentials_options *options, tob_creden
         return TOB_NO_MEMORY;
     }
     c->options = *options;
-    attempts_init(&c->keys, options->process, "api_key");
-    attempts_init(&c->tokens, options->process, "jwt");
+    attempts_init(&c->keys, options->process, "api_key", options->limiter);
+    attempts_init(&c->tokens, options->process, "jwt", options->token_limiter);
     *ret = c;
     return TOB_OK;
 }
@@ -63,27 +65,27 @@ static void limit(tob_claim *claim, uint64_t retry_ms) {
 }
 
 // Counts what was refused, and slows down where a wrong one came from. A good token of somebody else's is not a wrong one.
-static void count_refused(tob_credentials *c, tob_rpc_call *call, const attempts *a, tob_claim *claim) {
+static void count_refused(tob_rpc_call *call, const attempts *a, tob_claim *claim) {
     if (claim->error != TOB_UNAUTHENTICATED) {
         tob_counter_add(a->failure, 1);
         return;
     }
     uint64_t now_ms = tob_clock_monotonic_ms(), retry_ms = 0;
     const char *peer = peer_of(claim, call);
-    if (!claim->retry_after_ms && tob_limiter_failed(c->options.limiter, peer, now_ms, &retry_ms)) {
+    if (!claim->retry_after_ms && tob_limiter_failed(a->limiter, peer, now_ms, &retry_ms)) {
         limit(claim, retry_ms);
     }
     tob_counter_add(claim->retry_after_ms ? a->limited : a->failure, 1);
     if (claim->retry_after_ms) {
-        tob_limiter_log(c->options.limiter, peer, a->type, now_ms);
+        tob_limiter_log(a->limiter, peer, a->type, now_ms);
     }
 }
 
-static void count(tob_credentials *c, tob_rpc_call *call, const attempts *a, tob_claim *claims, size_t n) {
+static void count(tob_rpc_call *call, const attempts *a, tob_claim *claims, size_t n) {
     uint64_t success = 0;
     for (size_t i = 0; i < n; i++) {
         if (claims[i].error) {
-            count_refused(c, call, a, &claims[i]);
+            count_refused(call, a, &claims[i]);
         } else {
             success++;
         }
@@ -149,7 +151,7 @@ void tob_credentials_clients(tob_credentials *c, tob_rpc_call *call, tob_claim *
     }
     tob_directory_read_unlock(c->options.directory);
     tob_sha256_context_free(context);
-    count(c, call, &c->keys, claims, n);
+    count(call, &c->keys, claims, n);
 }
 
 // ---- tokens
@@ -167,7 +169,7 @@ static void judge_token(tob_credentials *c, tob_rpc_call *call, tob_claim *claim
     if (tob_jwt_cached(c->options.jwt, token, len, now_unix_s, ret)) {
         return;
     }
-    if (tob_limiter_full(c->options.limiter, peer_of(claim, call), tob_clock_monotonic_ms(), &retry_ms)) {
+    if (tob_limiter_full(c->tokens.limiter, peer_of(claim, call), tob_clock_monotonic_ms(), &retry_ms)) {
         limit(claim, retry_ms);
         return;
     }
@@ -203,7 +205,7 @@ static void judge(tob_credentials *c, tob_rpc_call *call, tob_claim *claim, cons
     if (!claim->error) {
         judge_headend(c, claim, said);
     }
-    count(c, call, &c->tokens, claim, 1);
+    count(call, &c->tokens, claim, 1);
 }
 
 void tob_credentials_headends(tob_credentials *c, tob_rpc_call *call, tob_claim *claims, size_t n) {

@@ -26,7 +26,9 @@ typedef struct tob_credentials tob_credentials;
 typedef struct tob_credentials_options {
     tob_directory *directory;
     tob_jwt *jwt;
-    tob_limiter *limiter;
+    tob_limiter *limiter; // of API keys
+    tob_limiter *
+        token_limiter; // of tokens: wrong keys, which cost little to check, must not use up what good tokens need
     tob_process *process;
 } tob_credentials_options;
 

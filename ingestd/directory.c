@@ -87,13 +87,14 @@ tob_key_match tob_directory_match_key(const tob_directory_client *client,
                                       const uint8_t key_hash[TOB_SHA256_BYTES], uint64_t now_unix_ms) {
     static const uint8_t nobodys[TOB_SHA256_BYTES];
     const tob_directory_previous_key *previous = client ? client->previous_key : NULL;
-    // Both are always compared, so that the time tells neither which key it was nor whether there is such a client.
+    // The newest is compared whether or not there is such a client, so that the time does not tell. That a key is being
+    // rotated is no secret.
     bool newest = tob_equal_constant_time(client ? client->key_hash : nobodys, key_hash, TOB_SHA256_BYTES);
-    bool before = tob_equal_constant_time(previous ? previous->hash : nobodys, key_hash, TOB_SHA256_BYTES);
+    bool before = previous && tob_equal_constant_time(previous->hash, key_hash, TOB_SHA256_BYTES);
     if (client && newest) {
         return TOB_KEY_NEWEST;
     }
-    return previous && before && now_unix_ms < previous->expires_unix_ms ? TOB_KEY_PREVIOUS : TOB_KEY_WRONG;
+    return before && now_unix_ms < previous->expires_unix_ms ? TOB_KEY_PREVIOUS : TOB_KEY_WRONG;
 }
 
 void tob_directory_note_heard(tob_directory *directory, size_t row, bool previous) {

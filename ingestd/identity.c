@@ -109,6 +109,9 @@ tob_error tob_identity_open(tob_identity *identity, const tob_ingestd_settings *
         err = tob_limiter_new(settings->wrong_credentials_burst, &i->limiter);
     }
     if (!err) {
+        err = tob_limiter_new(settings->wrong_credentials_burst, &i->token_limiter);
+    }
+    if (!err) {
         err = tob_expiries_new(&i->expiries);
     }
     if (!err) {
@@ -118,6 +121,7 @@ tob_error tob_identity_open(tob_identity *identity, const tob_ingestd_settings *
         const tob_credentials_options options = {.directory = i->directory,
                                                  .jwt = i->jwt,
                                                  .limiter = i->limiter,
+                                                 .token_limiter = i->token_limiter,
                                                  .process = process};
         err = tob_credentials_new(&options, &i->credentials);
     }
@@ -130,6 +134,7 @@ tob_error tob_identity_open(tob_identity *identity, const tob_ingestd_settings *
 void tob_identity_close(tob_identity *identity) {
     tob_credentials_free(identity->credentials);
     tob_expiries_free(identity->expiries);
+    tob_limiter_free(identity->token_limiter);
     tob_limiter_free(identity->limiter);
     tob_revocations_free(identity->revocations);
     tob_ca_free(identity->ca);

@@ -31,7 +31,8 @@ typedef struct tob_identity {
     tob_ca *ca;
     tob_revocations *revocations;
     tob_expiries *expiries;
-    tob_limiter *limiter;
+    tob_limiter *limiter;       // of API keys, admins and processes
+    tob_limiter *token_limiter; // of headends' tokens
     tob_credentials *credentials;
 } tob_identity;
 

@@ -35,6 +35,7 @@ static struct {
     uint32_t sequence;
     bool keys_were_there;  // before the commit
     tob_error fail_commit; // TOB_OK: it does not fail
+    bool take_name;        // of the file of keys, at the commit
     char late[24];         // registered by somebody else between the list and the import
 } has;
 
@@ -84,13 +85,16 @@ static void on_import(tob_rpc_call *call, const ProtobufCMessage *message, void 
         tob_rpc_fail(call, TOB_PRECONDITION, 0, "sequence: the chunks before are not here");
     } else if (request->commit && has.fail_commit) {
         has.keys_were_there = access(keys_path, R_OK) == 0;
-        tob_rpc_fail(call, has.fail_commit, 1500, "the database is away");
+        tob_rpc_fail(call, has.fail_commit, 1500, "not now");
     } else {
         stage(request, skipped, &response.n_skipped);
         response.staged = (uint32_t)has.staged;
         response.skipped = skipped;
         if (request->commit) {
             has.keys_were_there = access(keys_path, R_OK) == 0;
+            if (has.take_name) {
+                assert_int_equal(mkdir(keys_path, 0700), 0);
+            }
             response.added = (uint32_t)has.staged;
             has.count += has.staged;
         }
@@ -229,7 +233,7 @@ static void a_file_of_keys_is_never_overwritten_unless_forced(void **state) {
     assert_int_equal(has.count, 1);
     read_keys(keys, sizeof(keys));
     assert_contains(keys, "\na,tobk_");
-    has.fail_commit = TOB_UNAVAILABLE;
+    has.fail_commit = TOB_ALREADY_EXISTS;
     assert_int_equal(import("client_id\nb\n", keys_option("--force")), 1);
     read_keys(keys, sizeof(keys));
     assert_contains(keys, "\na,tobk_"); // a failed import leaves it as it was
@@ -241,13 +245,50 @@ static void a_file_of_keys_is_never_overwritten_unless_forced(void **state) {
 
 static void a_refused_import_leaves_no_keys_behind(void **state) {
     (void)state;
-    has.fail_commit = TOB_UNAVAILABLE;
+    has.fail_commit = TOB_ALREADY_EXISTS;
     assert_int_equal(import("client_id\na\n", keys_option("")), 1);
-    assert_string_equal(err, "tobogganctl: UNAVAILABLE: the database is away (try again in 2 s)\n");
+    assert_string_equal(err, "tobogganctl: ALREADY_EXISTS: not now (try again in 2 s)\n");
     assert_true(has.keys_were_there);
     assert_int_equal(access(keys_path, F_OK), -1);
     assert_int_equal(import("client_id\na\n", "--keys-out -"), 1);
     assert_contains(err, "keys that were printed are good for nothing");
+}
+
+// The database went away at the commit: ingestd can't say on which side of it.
+static void keys_of_an_import_that_may_have_been_carried_out_stay(void **state) {
+    (void)state;
+    char keys[1024];
+    has.fail_commit = TOB_UNAVAILABLE;
+    assert_int_equal(import("client_id\na\n", keys_option("")), 1);
+    assert_contains(err, "it may have been carried out all the same: see client list; the keys are in ");
+    read_keys(keys, sizeof(keys));
+    assert_contains(keys, "\na,tobk_");
+    assert_int_equal(import("client_id\na\n", "--keys-out -"), 1);
+    assert_contains(err, "it may have been carried out all the same: see client list\n");
+}
+
+static void keys_stay_when_their_file_can_not_get_its_name_any_more(void **state) {
+    (void)state;
+    has.take_name = true;
+    assert_int_equal(import("client_id\na\n", keys_option("--force")), 1);
+    assert_int_equal(has.count, 1);
+    assert_contains(err, "the clients were added, and their keys are in ");
+    char *path = strstr(err, "keys are in ") + strlen("keys are in ");
+    path[strcspn(path, "\n")] = 0;
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(keys_path), 0);
+}
+
+static void what_is_no_file_is_not_replaced_and_nothing_is_sent(void **state) {
+    (void)state;
+    assert_int_equal(mkdir(keys_path, 0700), 0);
+    assert_int_equal(import("client_id\na\n", keys_option("--force")), 1);
+    assert_contains(err, "keys.csv: Is a directory");
+    assert_int_equal(rmdir(keys_path), 0);
+    assert_int_equal(mkfifo(keys_path, 0600), 0);
+    assert_int_equal(import("client_id\na\n", keys_option("--force")), 1);
+    assert_contains(err, "keys.csv: is not a regular file");
+    assert_int_equal(has.chunks, 0);
 }
 
 static void many_go_in_chunks_and_the_last_one_commits(void **state) {
@@ -348,6 +389,9 @@ int main(void) {
         FRESH(keys_to_make_need_a_place_for_them),
         FRESH(a_file_of_keys_is_never_overwritten_unless_forced),
         FRESH(a_refused_import_leaves_no_keys_behind),
+        FRESH(keys_of_an_import_that_may_have_been_carried_out_stay),
+        FRESH(keys_stay_when_their_file_can_not_get_its_name_any_more),
+        FRESH(what_is_no_file_is_not_replaced_and_nothing_is_sent),
         FRESH(many_go_in_chunks_and_the_last_one_commits),
         FRESH(those_that_are_registered_are_left_out_when_told_and_get_no_key),
         FRESH(a_dry_run_tells_who_is_registered_and_sends_nothing),

@@ -80,6 +80,7 @@ static inline void judges_open(judges *j) {
     tob_credentials_options options = {.directory = j->directory,
                                        .jwt = j->jwt,
                                        .limiter = j->limiter,
+                                       .token_limiter = j->limiter,
                                        .process = j->process};
     assert_int_equal(tob_credentials_new(&options, &j->credentials), TOB_OK);
     judges_put_client(j, "c-1", KEY, OLD_KEY, tob_clock_unix_ms() + DAY_MS, false);

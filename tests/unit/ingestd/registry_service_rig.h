@@ -100,6 +100,7 @@ static inline void open_service(fixture *f) {
     tob_credentials_options credentials = {.directory = f->directory,
                                            .jwt = f->jwt,
                                            .limiter = f->limiter,
+                                           .token_limiter = f->limiter,
                                            .process = f->process};
     assert_int_equal(tob_credentials_new(&credentials, &f->credentials), TOB_OK);
     tob_registry_sync_listen(f->sync, &(tob_registry_sync_listener){.source_changed = rig_source_changed,
@@ -317,7 +318,9 @@ static inline uint64_t attempts(fixture *f, const char *type, const char *result
 // ---- the audit log
 
 // All of it as lines "WHO|PEER|ACTION|TARGET|DETAIL", the newest first.
-static inline char *audit_ok(fixture *f, const char *target) {
+__attribute__((noinline, unused)) // else GCC 12 warns of a dangling pointer to `text` in the callers
+static char *
+audit_ok(fixture *f, const char *target) {
     Tobogganing__V1__ListAuditRequest request = TOBOGGANING__V1__LIST_AUDIT_REQUEST__INIT;
     Tobogganing__V1__ListAuditResponse *response = NULL;
     request.target = (char *)target;
