@@ -263,3 +263,23 @@ def test_tokens_that_are_not_known_yet_wait_where_wrong_ones_came_from(fleet):
     wait_until(lambda: fleet.attempts("jwt", "limited") > before, "they are counted")
     door.close()
     elsewhere.close()
+
+
+def test_how_many_is_the_operators_choice(make_cluster):
+    cluster = make_cluster(ingestd_options=("--wrong-credentials-burst", "3"))
+    key = cluster.add_client("c1")
+    door = Door(cluster, own_address())
+    began = time.monotonic()
+    refused = until_limited(lambda: door.report("c1", "wrong"))
+    assert 3 <= refused <= 3 + (time.monotonic() - began) + 1  # those that came back meanwhile
+    assert door.report("c1", key) == 200
+    door.close()
+
+
+def test_wrong_api_keys_do_not_use_up_what_a_headends_token_needs(fleet):
+    address = own_address()
+    door = Door(fleet, address)
+    until_limited(lambda: door.report("c1", "wrong"))
+    fresh = fleet.headend_token("h1")  # not seen before: its signature has to be checked
+    assert door.ask("POST", "/api/v1/headends/h1/metrics", fresh, {"metrics": {"cpu_usage": 1}}) == 200
+    door.close()
